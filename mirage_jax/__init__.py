@@ -1,0 +1,55 @@
+"""mirage_jax: is this jump in a score a property of the models, or of the metric, the test, the scales or the seeds?"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mirage_jax.emergence import emergence_score, linearity, rank_correlation
+    from mirage_jax.errors import InputError
+    from mirage_jax.estimators import (
+        bootstrap_clusters,
+        bootstrap_items,
+        clopper_pearson,
+        estimate,
+        jeffreys,
+        plan_test_size,
+        student_t,
+        wilson,
+    )
+    from mirage_jax.metrics.facts import METRICS, Metric, evaluate
+    from mirage_jax.outcomes import Attempts, Choices, Errors, Tokens
+
+_HOME = {
+    "emergence": ("emergence_score", "linearity", "rank_correlation"),
+    "errors": ("InputError",),
+    "estimators": (
+        "bootstrap_clusters",
+        "bootstrap_items",
+        "clopper_pearson",
+        "estimate",
+        "jeffreys",
+        "plan_test_size",
+        "student_t",
+        "wilson",
+    ),
+    "metrics.facts": ("METRICS", "Metric", "evaluate"),
+    "outcomes": ("Attempts", "Choices", "Errors", "Tokens"),
+}
+_MODULES = {"emergence", "estimators", "outcomes", "plotting", "published", "report", "scaling", "study", "table"}
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
+__all__ = [
+    *_WHERE,  # pyright: ignore[reportUnsupportedDunderAll]
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use (PEP 562), so that `mirage --help` loads neither JAX nor pandas."""
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"mirage_jax.{_WHERE[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"mirage_jax.{name}")
+    raise AttributeError(f"module 'mirage_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*_WHERE, *_MODULES})

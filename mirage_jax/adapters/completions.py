@@ -1,0 +1,258 @@
+"""Completions in CSV or JSONL: one row per question, scored as token sequences whose tokens are characters.
+
+Columns: `completion`, and the right answer either as `target` or, for tables of products, as `a` and `b`. Optional:
+`model` (else the file's name), `task`, `id`, and `finish_reason` (anything but empty or `stop`: the answer was cut off or
+refused, so the item is missing). An empty completion is unparsed, a null one (JSONL) is missing.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from mirage_jax import files
+from mirage_jax.errors import InputError
+from mirage_jax.estimators import estimate
+from mirage_jax.metrics.facts import evaluate, for_outcome
+from mirage_jax.outcomes import Tokens
+from mirage_jax.table import signature
+
+Reader = Literal["first-integer", "text"]
+INTEGER = re.compile(r"-?[0-9]+")
+WHOLE = re.compile(r"-?[0-9]{1,18}")
+SCALE_KINDS = ("params", "tokens", "flops")
+CELLS = 1 << 22  # characters in one padded batch, which bounds the memory whatever a model wrote
+
+
+class Answers(NamedTuple):
+    """What one model answered on one task, in the order of the file."""
+
+    model: str
+    task: str
+    target: list[str]
+    completion: list[str | None]  # None: no answer came
+    reader: Reader
+    data: str  # SHA-256 of the file
+
+    def parsed(self) -> list[str | None]:
+        """The answer in each completion: its first integer or its stripped text; empty where unreadable, None if missing."""
+        if self.reader == "text":
+            return [None if text is None else text.strip() for text in self.completion]
+        found = [None if text is None else INTEGER.search(text) for text in self.completion]
+        return [
+            None if text is None else m.group() if m else "" for text, m in zip(self.completion, found, strict=True)
+        ]
+
+
+def read(path: Path, encoding: str = "utf-8", reader: Reader | None = None) -> list[Answers]:
+    """The answers in a file, one entry per model and task.
+
+    Args:
+        path: a .csv or .jsonl file.
+        encoding: of the text; UTF-8 unless told.
+        reader: how an answer is read off a completion: `first-integer` (the default for a, b files) or `text`.
+
+    Raises:
+        InputError: not a file, wrong encoding, a missing column, a row that does not fit, two answers to one question.
+    """
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        raise InputError(f"expected a .csv or .jsonl file of completions, got {path}")
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except LookupError:
+        raise InputError(f"--encoding: expected a text encoding such as utf-8 or latin-1, got {encoding}") from None
+    except UnicodeError as error:
+        at = getattr(error, "start", 0)
+        raise InputError(
+            f"{path}: not {encoding} at byte {at}; give its encoding, for example --encoding latin-1"
+        ) from None
+    rows = _csv_rows(text, path) if path.suffix.lower() == ".csv" else _json_rows(text, path)
+    groups: dict[tuple[str, str], Answers] = {}
+    asked: dict[tuple[str, ...], int] = {}
+    for line, row in rows:
+        target, question = _target(row, f"{path}:{line}")
+        model, task = (
+            row.get("model") or path.stem,
+            row.get("task") or ("multiplication" if question else "completions"),
+        )
+        question = (str(row["id"]),) if row.get("id") not in (None, "") else question
+        if question:
+            first = asked.setdefault((model, task, *question), line)
+            if first != line:
+                raise InputError(f"{path}:{line}: a second answer to {' x '.join(question)}, first on line {first}")
+        chosen = reader or ("first-integer" if "target" not in row else "text")
+        group = groups.setdefault((model, task), Answers(model, task, [], [], chosen, files.sha256(content)))
+        group.target.append(target)
+        cut = row.get("finish_reason") not in (None, "", "stop")
+        group.completion.append(None if cut else _completion(row, f"{path}:{line}"))
+    if not groups:
+        raise InputError(f"{path}: expected at least one row, got none")
+    return list(groups.values())
+
+
+def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        _columns(header, path)
+        for row in reader:
+            if len(row) != len(header):
+                if not row:
+                    continue
+                raise InputError(f"{path}:{reader.line_num}: expected {len(header)} fields, got {len(row)}")
+            yield reader.line_num, dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+
+
+def _json_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content)
+        except (ValueError, RecursionError):
+            raise InputError(f"{path}:{line}: expected a JSON object, got {content[:40]!r}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{line}: expected a JSON object, got {content[:40]!r}")
+        _columns(list(row), path, line)
+        for name in ("model", "task", "finish_reason"):
+            if not isinstance(row.get(name), str | None):
+                raise InputError(f"{path}:{line}: {name}: expected text, got {row[name]!r}")
+        yield line, row
+
+
+def _columns(names: list[str], path: Path, line: int = 1) -> None:
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}:{line}: a column stands twice: {', '.join(names)}")
+    if "completion" not in names or not ("target" in names or {"a", "b"} <= set(names)):
+        raise InputError(
+            f"{path}:{line}: expected the columns completion and target, or a, b, completion; got {', '.join(names)}"
+        )
+
+
+def _target(row: dict[str, Any], where: str) -> tuple[str, tuple[str, ...]]:
+    """The right answer, and what the question is known by."""
+    if "target" in row:
+        if isinstance(row["target"], bool) or not isinstance(row["target"], str | int):
+            raise InputError(f"{where}: target: expected text or a whole number, got {row['target']!r}")
+        if row["target"] == "":
+            raise InputError(f"{where}: target: expected the right answer, got an empty text")
+        return str(row["target"]), ()
+    for name in ("a", "b"):
+        if isinstance(row[name], bool) or not WHOLE.fullmatch(str(row[name])):
+            raise InputError(f"{where}: {name}: expected a whole number, got {row[name]!r}")
+    a, b = int(row["a"]), int(row["b"])
+    return str(a * b), (str(a), str(b))
+
+
+def _completion(row: dict[str, Any], where: str) -> str | None:
+    value = row["completion"]
+    if not isinstance(value, str | None):
+        raise InputError(f"{where}: completion: expected text or null, got {value!r}")
+    return value
+
+
+def read_models(path: Path) -> dict[str, dict[str, Any]]:
+    """models.csv (`model`, and any of `family, params, tokens, flops`) by model name; empty cells are left out."""
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text("utf-8-sig"), newline=""), strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: expected CSV in UTF-8: {error}") from None
+    header = rows[0] if rows else []
+    known = ("model", "family", *SCALE_KINDS)
+    if "model" not in header or not set(header) <= set(known) or len(set(header)) < len(header):
+        raise InputError(f"{path}: expected the columns {', '.join(known)}; got {', '.join(header)}")
+    models: dict[str, dict[str, Any]] = {}
+    for line, row in enumerate(rows[1:], start=2):
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise InputError(f"{path}:{line}: expected {len(header)} fields, got {len(row)}")
+        entry: dict[str, Any] = {name: cell for name, cell in zip(header, row, strict=True) if cell != ""}
+        name = entry.pop("model", "")
+        if not name or name in models:
+            raise InputError(f"{path}:{line}: expected one line per model, got {name!r} {'twice' if name else ''}")
+        for kind in set(SCALE_KINDS) & set(entry):
+            entry[kind] = _positive(entry[kind], f"{path}:{line}: {kind}")
+        models[name] = entry
+    return models
+
+
+def _positive(cell: str, where: str) -> float:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?([eE]\+?[0-9]{1,2})?", cell) or not float(cell) > 0:
+        raise InputError(f"{where}: expected a positive number such as 1.3e9, got {cell!r}")
+    return float(cell)
+
+
+def tokens(target: Sequence[str], predicted: Sequence[str]) -> Tokens:
+    """Characters as token ids (their code points), padded to the longest of each side."""
+
+    def padded(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        ids = [np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<i4") for text in texts]
+        length = np.array([i.size for i in ids], dtype=np.int32)
+        # a power of two keeps the number of programs small that JAX compiles
+        out = np.zeros((len(ids), 1 << int(max(length.max(), 1) - 1).bit_length()), dtype=np.int32)
+        out[np.arange(out.shape[1]) < length[:, None]] = np.concatenate(ids) if ids else ()
+        return out, length
+
+    return Tokens(*padded(target), *padded(predicted))
+
+
+def score_items(answers: Answers, metrics: Sequence[str] | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Per-item scores of each metric (NaN where missing), and which items are unparsed.
+
+    Items are scored in batches of like length, so that one long answer does not widen all the others.
+    """
+    parsed = answers.parsed()
+    names = tuple(metrics) if metrics else for_outcome(tokens(["0"], ["0"]))
+    scores = {name: np.full(len(parsed), np.nan) for name in names}
+    answered = [i for i, answer in enumerate(parsed) if answer is not None]
+    width = {i: 1 << max(len(answers.target[i]), len(parsed[i] or ""), 1).bit_length() for i in answered}
+    for size in sorted(set(width.values())):
+        group = [i for i in answered if width[i] == size]
+        step = max(CELLS // size, 1)
+        for batch in (group[at : at + step] for at in range(0, len(group), step)):
+            outcome = tokens([answers.target[i] for i in batch], [parsed[i] or "" for i in batch])
+            for name, values in evaluate(outcome, names).items():
+                scores[name][batch] = np.asarray(values)
+    return scores, np.array([answer == "" for answer in parsed])
+
+
+def rows(
+    answers: Answers,
+    study: str = "score",
+    models: dict[str, dict[str, Any]] | None = None,
+    metrics: Sequence[str] | None = None,
+    by_length: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Table rows of one model: a row per metric and kind of scale, of all items and, if asked, of each target length."""
+    scores, unparsed = score_items(answers, metrics)
+    facts = (models or {}).get(answers.model, {})
+    scales = {kind: facts[kind] for kind in SCALE_KINDS if kind in facts} or {None: None}
+    length = np.array([len(target) for target in answers.target])
+    strata = [(None, np.ones(length.size, bool))]
+    strata += [(int(at), length == at) for at in np.unique(length)] if by_length else []
+    for metric, values in scores.items():
+        how = signature(metric, aggregate="mean", data=answers.data[:8], reader=answers.reader, tokens="characters")
+        for at, chosen in strata:
+            found = statistics(values[chosen], metric)
+            for kind, scale in scales.items():
+                yield found | {
+                    "study": study, "source": "api", "family": facts.get("family"), "model": answers.model,
+                    "scale_kind": kind, "scale": scale, "task": answers.task, "length": at, "metric": metric,
+                    "unparsed": int(unparsed[chosen].sum()), "signature": how,
+                }  # fmt: skip
+
+
+def statistics(values: np.ndarray, metric: str) -> dict[str, Any]:
+    """The statistical columns of a row; a cell in which nothing was answered has n = 0 and no score."""
+    if np.isnan(values).all():
+        return {"n": 0, "missing": int(values.size)}
+    return {k: None if v != v else v for k, v in estimate(values, metric)._asdict().items()}

@@ -1,0 +1,255 @@
+"""From per-sample scores to a mean with an interval and an n; bootstraps; how many items a test needs.
+
+Closed forms run on the host in float64. Bootstraps take a key and draw on the device.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Key
+from scipy import stats
+
+from mirage_jax.metrics.facts import METRICS
+
+Counts = ArrayLike
+
+
+class Interval(NamedTuple):
+    """Lower and upper end of a confidence interval, in the units of the score."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Estimate(NamedTuple):
+    """One row's worth of statistics: a mean, its interval, its standard error, and how many items it rests on."""
+
+    score: float
+    low: float
+    high: float
+    se: float
+    n: int
+    missing: int
+
+
+def _counts(successes: Counts, n: Counts, level: float) -> tuple[np.ndarray, np.ndarray, float]:
+    k, n = np.asarray(successes), np.asarray(n)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level}")
+    if np.any(n < 1):
+        raise ValueError(f"an interval needs n >= 1, got n = {n[n < 1].flat[0]}")
+    if np.any((k < 0) | (k > n)):
+        raise ValueError(f"successes must lie in [0, n], got {k.tolist()} of {n.tolist()}")
+    return k.astype(float), n.astype(float), (1 - level) / 2
+
+
+def wilson(successes: Counts, n: Counts, level: float = 0.95) -> Interval:
+    """Wilson score interval: the rates p with |k/n - p| <= z sqrt(p(1-p)/n). Close to nominal coverage on average.
+
+    References:
+        Wilson (1927).
+    """
+    k, n, tail = _counts(successes, n, level)
+    z = stats.norm.isf(tail)
+    centre = (k + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
+    return Interval(np.where(k == 0, 0.0, centre - half), np.where(k == n, 1.0, centre + half))
+
+
+def clopper_pearson(successes: Counts, n: Counts, level: float = 0.95) -> Interval:
+    """Exact interval: both one-sided binomial tests at (1 - level)/2. Covers at least `level` at every p.
+
+    References:
+        Clopper, Pearson (1934).
+    """
+    k, n, tail = _counts(successes, n, level)
+    low = np.where(k == 0, 0.0, stats.beta.ppf(tail, np.maximum(k, 0.5), n - k + 1))
+    high = np.where(k == n, 1.0, stats.beta.isf(tail, k + 1, np.maximum(n - k, 0.5)))
+    return Interval(low, high)
+
+
+def jeffreys(successes: Counts, n: Counts, level: float = 0.95) -> Interval:
+    """Equal-tailed interval of the Beta(k + 1/2, n - k + 1/2) posterior; the end at k = 0 is 0, at k = n it is 1.
+
+    References:
+        Brown, Cai, DasGupta (2001), "Interval Estimation for a Binomial Proportion".
+    """
+    k, n, tail = _counts(successes, n, level)
+    posterior = stats.beta(k + 0.5, n - k + 0.5)
+    return Interval(np.where(k == 0, 0.0, posterior.ppf(tail)), np.where(k == n, 1.0, posterior.isf(tail)))
+
+
+def student_t(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Student t interval of a mean, m -+ t s / sqrt(n), clipped to nothing. NaN where the spread was not seen.
+
+    One value, or values that are all equal, say nothing of the spread: no interval is better than one of width zero.
+
+    Raises:
+        ValueError: no values, or a value that is not finite.
+    """
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 1 or x.size == 0:
+        raise ValueError(f"student_t needs a vector of at least one value, got shape {x.shape}")
+    if not np.isfinite(x).all():
+        raise ValueError(f"student_t needs finite values, got {x[~np.isfinite(x)][0]}")
+    if x.size < 2 or np.ptp(x) == 0:
+        return Interval(np.asarray(np.nan), np.asarray(np.nan))
+    half = stats.t.isf((1 - level) / 2, x.size - 1) * x.std(ddof=1) / math.sqrt(x.size)
+    return Interval(x.mean() - half, x.mean() + half)
+
+
+def estimate(values: ArrayLike, metric: str, level: float = 0.95) -> Estimate:
+    """Mean of one metric's per-sample scores with the metric's default interval.
+
+    Clopper-Pearson where the metric is 0 or 1 on every sample (Student t if fractional weights make it otherwise),
+    Student t for the rest. NaN marks a sample without an answer: left out of the mean and counted in `missing`.
+
+    Raises:
+        ValueError: no samples at all, or none that was answered.
+    """
+    x = np.asarray(values, dtype=float).ravel()
+    answered = x[~np.isnan(x)]
+    if answered.size == 0:
+        raise ValueError(f"{metric}: no number from nothing: {x.size} samples, none answered")
+    n, binary = answered.size, bool(np.isin(answered, (0.0, 1.0)).all())
+    if METRICS[metric].interval == "clopper_pearson" and binary:
+        successes = int(answered.sum())
+        low, high = clopper_pearson(successes, n, level)
+        mean = successes / n
+        se = math.sqrt(mean * (1 - mean) / n)
+    else:
+        low, high = student_t(answered, level)
+        mean = float(answered.mean())
+        se = float(answered.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    return Estimate(mean, float(low), float(high), se, n, x.size - n)
+
+
+def bootstrap_items(
+    key: Key[Array, ""],
+    values: ArrayLike,
+    statistic: Callable[[Array], Array] = lambda x: x.mean(0),
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap over items, the leading axis of `values`; everything else on a row is resampled with it.
+
+    Scores of several models or metrics on the same items, side by side on the trailing axes, therefore stay paired.
+
+    Args:
+        key: one key; resample r uses `fold_in(key, r)`, so more resamples keep the earlier ones.
+        values: [items, ...]; at least two items.
+        statistic: [items, ...] -> any shape; traced by JAX.
+        resamples: how many.
+        level: of the interval.
+
+    Raises:
+        ValueError: fewer than two items, or items that are all equal (0 successes, say): resampling those returns a
+            point, as if they were certain. Use `clopper_pearson` for counts.
+    """
+    x = jnp.asarray(values)
+    _spread(x, axes=(0,))
+
+    def once(r: Array) -> Array:
+        picks = jax.random.randint(jax.random.fold_in(key, r), (x.shape[0],), 0, x.shape[0])
+        return statistic(x[picks])
+
+    return _percentiles(once, resamples, level)
+
+
+def bootstrap_clusters(
+    key: Key[Array, ""],
+    values: ArrayLike,
+    statistic: Callable[[Array], Array] = lambda x: x.mean((0, 1)),
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap over items and seeds at once: `values` is [items, seeds, ...], both axes are resampled.
+
+    The interval of a mean over training runs that share one test set: neither the items nor the seeds are taken as given.
+    """
+    x = jnp.asarray(values)
+    if x.ndim < 2:
+        raise ValueError(f"bootstrap_clusters needs values of [items, seeds, ...], got shape {x.shape}")
+    _spread(x, axes=(0, 1))
+
+    def once(r: Array) -> Array:
+        key_items, key_seeds = jax.random.split(jax.random.fold_in(key, r))
+        items = jax.random.randint(key_items, (x.shape[0],), 0, x.shape[0])
+        seeds = jax.random.randint(key_seeds, (x.shape[1],), 0, x.shape[1])
+        return statistic(x[items][:, seeds])
+
+    return _percentiles(once, resamples, level)
+
+
+def _spread(x: Array, axes: tuple[int, ...]) -> None:
+    for axis in axes:
+        if x.shape[axis] < 2:
+            raise ValueError(f"a bootstrap needs at least 2 of what it resamples, got shape {x.shape} on axis {axis}")
+    if bool((x == x[(0,) * len(axes)]).all()):
+        raise ValueError(f"a bootstrap of {x.shape[0]} equal items is a point, not an interval; use clopper_pearson")
+
+
+def _percentiles(once: Callable[[Array], Array], resamples: int, level: float) -> Interval:
+    if resamples < 1:
+        raise ValueError(f"resamples must be >= 1, got {resamples}")
+    # batches of 64 bound the memory to 64 copies of the data
+    drawn = jax.jit(lambda ids: jax.lax.map(once, ids, batch_size=64))(jnp.arange(resamples))
+    low, high = np.quantile(np.asarray(drawn, dtype=float), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return Interval(low, high)
+
+
+def plan_test_size(
+    p: float,
+    length: int,
+    power: float = 0.95,
+    *,
+    relative_error: float | None = None,
+    chance: float | None = None,
+    level: float = 0.95,
+) -> int:
+    """Fewest test items that show an ability of exact match a = p^length.
+
+        seen at all    n >= ln(1 - power) / ln(1 - a)                   at least one success with probability `power`
+        relative error n >= (1 - a) / (a r^2)                           standard error <= r a
+        above chance   smallest n at which the one-sided exact binomial test against `chance`, of size 1 - level,
+                       has at least `power`, and keeps it for larger n up to twice as many
+
+    Raises:
+        ValueError: p outside (0, 1), length < 1, power outside (0, 1), r <= 0, or an ability not above chance.
+    """
+    if not 0 < p < 1:
+        raise ValueError(f"p must lie in (0, 1), got {p}")
+    if length < 1:
+        raise ValueError(f"length must be >= 1, got {length}")
+    if not 0 < power < 1:
+        raise ValueError(f"power must lie in (0, 1), got {power}")
+    a = p**length
+    if relative_error is not None and chance is not None:
+        raise ValueError("give relative_error or chance, not both")
+    if relative_error is not None:
+        if not relative_error > 0:
+            raise ValueError(f"relative_error must be positive, got {relative_error}")
+        return math.ceil((1 - a) / (a * relative_error**2) - 1e-9)
+    if chance is None:
+        return math.ceil(math.log1p(-power) / math.log1p(-a) - 1e-9)
+    if not 0 <= chance < a:
+        raise ValueError(f"the ability p^length = {a:.3g} must be above chance, got chance = {chance}")
+    return _above_chance(a, chance, power, 1 - level)
+
+
+def _above_chance(a: float, chance: float, power: float, size: float) -> int:
+    def enough(n: np.ndarray) -> np.ndarray:
+        critical = stats.binom.isf(size, n, chance) + 1  # fewest successes that the test calls above chance
+        return stats.binom.sf(critical - 1, n, a) >= power
+
+    high = 1
+    while not enough(np.asarray(high)):
+        high *= 2
+    # the power of an exact test saws up and down with n: the answer is the end of the last failure
+    n = np.unique(np.linspace(1, 4 * high, min(4 * high, 200_000)).astype(int))
+    failed = n[~enough(n)]
+    return int(failed[-1]) + 1 if failed.size else 1

@@ -1,0 +1,94 @@
+"""Files written whole, hashes, and the run folder's list of what it holds."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mirage_jax.errors import InputError
+
+SUMS = "SHA256SUMS"
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file whole: a temporary name in the same folder, flushed to disk, then `os.replace`."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def sha256(data: bytes | Path) -> str:
+    """SHA-256 of bytes, or of a file's content, in hexadecimal."""
+    if isinstance(data, Path):
+        with data.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(data).hexdigest()
+
+
+def to_json(value: Any) -> str:
+    """The one JSON form of a value: sorted keys, indented, no NaN, a newline at the end."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """Read what `to_json` wrote."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
+
+
+def run_folder(out: Path) -> Path:
+    """Make a run's folder; its parts must lie inside it, so a part that is a link to elsewhere is refused."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"expected a folder for the results, got a file: {out}")
+    for part in ("tables", "results", "figures"):
+        if (out / part).is_symlink():
+            raise InputError(f"{out / part} is a link: a run writes inside its own folder only")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS over every file of a run folder, in the form that `sha256sum -c` reads."""
+    write(folder / SUMS, "".join(f"{sha256(folder / name)}  {name}\n" for name in _names(folder)))
+
+
+def damaged(folder: Path) -> list[str]:
+    """What SHA256SUMS and the folder disagree about, a line each: files changed, missing, or not listed."""
+    listed: dict[str, str] = {}
+    for number, line in enumerate((folder / SUMS).read_bytes().split(b"\n")[:-1], start=1):
+        digest, _, name = line.decode("utf-8", "backslashreplace").partition("  ")
+        if len(digest) != 64 or not name or name in listed:
+            return [f"{SUMS}: line {number} is not a hash and a file name"]
+        listed[name] = digest
+    found = set(_names(folder))
+    faults = [f"{name}: listed in {SUMS}, not found" for name in sorted(set(listed) - found)]
+    faults += [f"{name}: not listed in {SUMS}" for name in sorted(found - set(listed))]
+    for name in sorted(found & set(listed)):
+        if sha256(folder / name) != listed[name]:
+            faults.append(f"{name}: content differs from its SHA-256")
+    return faults
+
+
+def _names(folder: Path) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".tmp"))
+    return sorted(path.relative_to(folder).as_posix() for path in files if path.name != SUMS)

@@ -1,0 +1,86 @@
+"""Metrics of multiple-choice items."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def multiple_choice_grade(
+    log_prob: Float[Array, "*batch choice"],
+    real: Bool[Array, "*batch choice"],
+    weight: Float[Array, "*batch choice"],
+    length: Int[Array, "*batch choice"] | None = None,
+    prior_log_prob: Float[Array, "*batch choice"] | None = None,
+    normalise: Literal["none", "length", "pmi"] = "none",
+) -> Float[Array, "*batch"]:
+    """Weight of the option the model prefers, sum_c weight_c 1[c = argmax_c s_c], in [0, 1].
+
+    s is the log-probability as it stands (`none`), divided by the option's `length`, or less its log-probability without
+    the question (`pmi`). Of equal options the first is taken. A step function of the probabilities: discontinuous.
+
+    References:
+        Srivastava et al. (2022), BIG-bench, "multiple choice grade".
+    """
+    if normalise not in ("none", "length", "pmi"):
+        raise ValueError(f"normalise must be none, length or pmi, got {normalise!r}")
+    if normalise == "length":
+        if length is None:
+            raise ValueError("normalise=length needs Choices.length")
+        log_prob = log_prob / length
+    if normalise == "pmi":
+        if prior_log_prob is None:
+            raise ValueError("normalise=pmi needs Choices.prior_log_prob")
+        log_prob = log_prob - prior_log_prob
+    best = jnp.argmax(jnp.where(real, log_prob, -jnp.inf), axis=-1)
+    return jnp.take_along_axis(weight, best[..., None], axis=-1)[..., 0].astype(jnp.float32)
+
+
+def choice_probabilities(
+    log_prob: Float[Array, "*batch choice"], real: Bool[Array, "*batch choice"]
+) -> Float[Array, "*batch choice"]:
+    """Probability of each option among the real ones, exp(log_prob) renormalised to 1; 0 where not real."""
+    return jax.nn.softmax(jnp.where(real, log_prob, -jnp.inf), axis=-1)
+
+
+def _one_hot(
+    real: Bool[Array, "*batch choice"], weight: Float[Array, "*batch choice"]
+) -> Float[Array, "*batch choice"]:
+    """The target as a distribution over options; with one right option it is one-hot. NaN if no option has weight."""
+    weight = jnp.where(real, weight, 0.0)
+    return weight / weight.sum(-1, keepdims=True)
+
+
+def brier_sum(
+    p: Float[Array, "*batch choice"], y: Float[Array, "*batch choice"], real: Bool[Array, "*batch choice"]
+) -> Float[Array, "*batch"]:
+    """Brier score summed over options, sum_c (p_c - y_c)^2, in [0, 2], lower is better; .75 for a uniform p over 4.
+
+    References:
+        Brier (1950); the form of lm-evaluation-harness and of Du et al. (2024).
+    """
+    return jnp.where(real, jnp.square(p - y), 0.0).sum(-1)
+
+
+def brier_half(
+    p: Float[Array, "*batch choice"], y: Float[Array, "*batch choice"], real: Bool[Array, "*batch choice"]
+) -> Float[Array, "*batch"]:
+    """Half of `brier_sum`, in [0, 1]; for two options it equals (1 - p_correct)^2."""
+    return brier_sum(p, y, real) / 2
+
+
+def brier_mean(
+    p: Float[Array, "*batch choice"], y: Float[Array, "*batch choice"], real: Bool[Array, "*batch choice"]
+) -> Float[Array, "*batch"]:
+    """`brier_sum` over the number of real options C, in [0, 2/C]."""
+    return brier_sum(p, y, real) / real.sum(-1)
+
+
+def brier_target(p_correct: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Squared shortfall of the correct option's probability, (1 - p_correct)^2, in [0, 1], lower is better.
+
+    References:
+        Schaeffer, Miranda, Koyejo (2023), section 2; Wu, Lo (2024). One of four conventions: see METRICS.
+    """
+    return jnp.square(1.0 - p_correct)

@@ -1,0 +1,117 @@
+"""Public result files: where each one is pinned, whose it is, and where on this machine it lies.
+
+Order of places: `--data-dir`, then MIRAGE_DATA, then the download cache that `mirage data NAME` fills.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mirage_jax import files
+from mirage_jax.errors import InputError
+
+
+class Dataset(NamedTuple):
+    """A set of files under one folder name. Without a `base` address it can only come from a data directory."""
+
+    licence: str
+    origin: str
+    hashes: Mapping[str, str]  # file name -> SHA-256
+    base: str | None = None  # address of the folder, pinned to a commit
+
+
+_RAW = "https://raw.githubusercontent.com"
+DATASETS: Mapping[str, Dataset] = {
+    "gpt3_multiplication": Dataset(
+        licence="MIT",
+        origin="github.com/mukobi/GPT-3-Multiplication-Tables @ 63c437f: InstructGPT completions, temperature 0",
+        hashes={
+            "multiplication_data_GPT3-text-ada-001_0_100.csv": "7b4bda97916b610bcc24c7a127442baa80544c5d7dc921456a0688bf693c2e10",
+            "multiplication_data_GPT3-text-babbage-001_0_100.csv": "18cf43a39999684fc118fa16b650655391419df59cab259e908132cc0fce7fbc",
+            "multiplication_data_GPT3-text-curie-001_0_100.csv": "02bd8d1256d68e227d18fd7c729e830fba6d359b48bd4bf985dd1fb4533c930f",
+            "multiplication_data_GPT3-text-davinci-003_0_100.csv": "abac82a9910e279acf7701cf11abc868b8d4cf273327fe53c0e98c2a2770e2fd",
+        },
+        base=f"{_RAW}/mukobi/GPT-3-Multiplication-Tables/63c437f235500b9ae8d01e78c414f9b8b61b6b79/data",
+    ),
+    "obs_scaling": Dataset(
+        licence="Apache-2.0",
+        origin="github.com/ryoungj/ObsScaling @ 4d6e1e4: scores of public base models",
+        hashes={
+            "base_llm_benchmark_eval.csv": "511996815735a4c46251dc585dcc525e370d148201f86561e6f927f9df2d0db8",
+            "base_llm_emergent_capability_eval.csv": "a156beee73c39b7833c3c53535c473939105512d85e90b0143be7325e516ef7c",
+        },
+        base=f"{_RAW}/ryoungj/ObsScaling/4d6e1e43fd2635d04654aa77d1df9d5266ea0382/eval_results",
+    ),
+    "bigbench_bigg": Dataset(
+        licence="none stated by wschella/lass; the BIG-bench logs behind it are Apache-2.0",
+        origin="derived from github.com/wschella/lass @ 67fefca: BIG-G, T=0, 3-shot, 85 BIG-bench tasks",
+        hashes={
+            "bigg_T0_3shot_instance_correct.csv.gz": "5ceb17b621e6eafc391a12b67c9f496adc3bbccd0ea608d89b0ccb28088474ed",
+            "bigg_T0_3shot_task_metrics.csv": "dc1fb462109b24fac86577536a551eff075813706022dcd8525812c5314cc8b8",
+        },
+    ),
+}
+
+
+def locate(name: str, data_dir: Path | None = None) -> Path:
+    """Folder that holds all files of a data set, or an `InputError` that names the command which supplies them."""
+    dataset = _known(name)
+    if data_dir is not None and not data_dir.is_dir():
+        raise InputError(f"--data-dir: expected a folder, got {data_dir}")
+    elsewhere = os.environ.get("MIRAGE_DATA")
+    roots = [root for root in (data_dir, Path(elsewhere) if elsewhere else None, cache()) if root is not None]
+    for root in roots:
+        folder = root / name
+        if all((folder / file).is_file() for file in dataset.hashes):
+            return folder
+    raise InputError(f"data set {name} is not here (looked in {', '.join(map(str, roots))}); {supply(name)}")
+
+
+def supply(name: str) -> str:
+    """What a user does to get a data set that is not here."""
+    dataset = _known(name)
+    if dataset.base:
+        return f"`mirage data {name}` downloads it ({dataset.licence})"
+    return f"it is derived from published files ({dataset.origin}): put {', '.join(dataset.hashes)} in DIR/{name} and give --data-dir DIR"
+
+
+def fetch(name: str) -> Path:
+    """Download a data set into the cache, every file checked against its SHA-256; files already there are kept."""
+    import pooch
+
+    dataset = _known(name)
+    if dataset.base is None:
+        raise InputError(f"{name} cannot be downloaded: {supply(name)}")
+    store = pooch.create(cache() / name, base_url=f"{dataset.base}/", registry=dict(dataset.hashes))
+    for file in dataset.hashes:
+        try:
+            store.fetch(file, downloader=pooch.HTTPDownloader(timeout=10, progressbar=False))
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
+            raise InputError(
+                f"{name}/{file} could not be fetched from {dataset.base}: {type(error).__name__}"
+            ) from None
+    return cache() / name
+
+
+def hashes(name: str, folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a data set as it lies in the folder."""
+    return {file: files.sha256(folder / file) for file in _known(name).hashes}
+
+
+def changed(name: str, found: Mapping[str, str]) -> list[str]:
+    """Files whose SHA-256 is not the published one: they are read, and said to differ."""
+    return [file for file, digest in _known(name).hashes.items() if found[file] != digest]
+
+
+def cache() -> Path:
+    """Folder of the download cache, the operating system's own."""
+    import pooch
+
+    return Path(pooch.os_cache("mirage_jax"))
+
+
+def _known(name: str) -> Dataset:
+    if name not in DATASETS:
+        raise InputError(f"unknown data set {name}; known: {', '.join(DATASETS)}")
+    return DATASETS[name]

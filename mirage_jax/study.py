@@ -1,0 +1,123 @@
+"""A study: a frozen dataclass `Config`, a pure `run(config, **folders)`, and this main around them.
+
+A study is a module with NAME, DATA (the data sets it reads, by name), PRESETS (`quick` and `full` configs) and `run`. Its
+`run` gets the folder of each data set as a keyword and returns `Output`. Its table goes to `DIR/tables/NAME.parquet`, other
+frames to `DIR/results/NAME_*.parquet`.
+"""
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import pandas as pd
+
+from mirage_jax import errors, files, published, table
+from mirage_jax.errors import InputError
+from mirage_jax.progress import echo, shown
+
+PRESETS = ("quick", "full")
+
+
+class Output(NamedTuple):
+    """What a study found: rows of the one table, and frames of another form (tests, examples) by name."""
+
+    rows: Sequence[Mapping[str, Any]]
+    results: Mapping[str, pd.DataFrame] = {}
+
+
+class Study(Protocol):
+    """The parts of a study module."""
+
+    NAME: str
+    DATA: tuple[str, ...]
+    PRESETS: Mapping[str, Any]
+    run: Callable[..., Output]
+
+
+def main(study: Study, argv: Sequence[str] | None = None) -> int:
+    """`python -m PACKAGE.NAME [--preset quick|full] [--out DIR] [--data-dir DIR] [--seed N] ...`: run one study."""
+    return errors.run(lambda: _main(study, sys.argv[1:] if argv is None else argv))
+
+
+def _main(study: Study, argv: Sequence[str]) -> int:
+    import tyro
+
+    preset = _preset(argv)
+    command = dataclasses.make_dataclass(
+        "Command",
+        [
+            ("config", tyro.conf.OmitArgPrefixes[type(study.PRESETS[preset])], dataclasses.field()),
+            ("preset", Literal["quick", "full"], dataclasses.field(default=preset)),
+            ("out", Path, dataclasses.field(default=Path("results"))),
+            ("data_dir", Path | None, dataclasses.field(default=None)),
+            ("quiet", tyro.conf.FlagCreatePairsOff[bool], dataclasses.field(default=False)),
+        ],
+        frozen=True,
+    )
+    doc = inspect.getdoc(study) or ""
+    args = tyro.cli(command, default=command(study.PRESETS[preset]), args=list(argv), description=doc)
+    with shown(args.quiet):
+        path = execute(study, args.config, args.out, args.data_dir)
+    echo(f"{path}")
+    return errors.DONE
+
+
+def _preset(argv: Sequence[str]) -> str:
+    """The preset named on the command line; its config is what the other flags then change."""
+    for at, word in enumerate(argv):
+        name = argv[at + 1] if word == "--preset" and at + 1 < len(argv) else word.removeprefix("--preset=")
+        if word.startswith("--preset") and name in PRESETS:
+            return name
+    return "quick"
+
+
+def execute(study: Study, config: Any, out: Path, data_dir: Path | None = None) -> Path:
+    """Run a study and write its table and results under a folder; nothing is written unless all of it ran."""
+    folders = {name: published.locate(name, data_dir) for name in study.DATA}
+    files.run_folder(out)
+    about = provenance(study, config, folders)
+    try:
+        output = study.run(config, **folders)
+    except ValueError as error:  # a config that asks for the impossible
+        raise InputError(f"{study.NAME}: {error}") from error
+    rows = [{"study": study.NAME, **row} for row in output.rows]
+    df = table.frame(rows)
+    for name, result in output.results.items():
+        table.write(result, out / "results" / f"{study.NAME}_{name}.parquet", about, kind="result")
+    path = out / "tables" / f"{study.NAME}.parquet"
+    table.write(df, path, about)
+    return path
+
+
+def provenance(study: Study, config: Any, folders: Mapping[str, Path]) -> dict[str, Any]:
+    """The sidecar's account of a study: config, source, and the data as they lie on this machine."""
+    data = {name: published.hashes(name, folder) for name, folder in folders.items()}
+    changed = {name: published.changed(name, found) for name, found in data.items()}
+    notes = {"data_changed": {name: list(names) for name, names in changed.items() if names}}
+    return table.provenance(study.NAME, dataclasses.asdict(config), data, source_hash(study), notes)
+
+
+def source_hash(study: Study) -> str:
+    """Hash of the study's package, all its modules, so that a table is not reused after its code changed."""
+    folder = Path(inspect.getfile(study)).parent  # pyright: ignore[reportArgumentType]
+    return files.sha256("".join(files.sha256(path) for path in sorted(folder.glob("*.py"))).encode())[:16]
+
+
+def reusable(study: Study, config: Any, out: Path, data_dir: Path | None = None) -> bool:
+    """Whether the stored table was made by this config, version, source and data, and is undamaged."""
+    path = out / "tables" / f"{study.NAME}.parquet"
+    if not path.is_file():
+        return False
+    folders = {name: published.locate(name, data_dir) for name in study.DATA}
+    try:
+        table.read(path)
+        stored = [table.read_sidecar(p) for p in (path, *sorted((out / "results").glob(f"{study.NAME}_*.parquet")))]
+        for result in sorted((out / "results").glob(f"{study.NAME}_*.parquet")):
+            table.read(result)
+    except InputError:
+        return False
+    wanted = provenance(study, config, folders)["reuse"]
+    return all(sidecar["study"] == study.NAME and sidecar["reuse"] == wanted for sidecar in stored)
