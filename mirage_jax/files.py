@@ -56,15 +56,13 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is not JSON: {error}") from None
 
 
-def run_folder(out: Path) -> Path:
-    """Make a run's folder; its parts must lie inside it, so a part that is a link to elsewhere is refused."""
+def check_run_folder(out: Path) -> None:
+    """Refuse a place where a run cannot write: a file, or a folder whose parts are links to elsewhere."""
     if out.exists() and not out.is_dir():
         raise InputError(f"expected a folder for the results, got a file: {out}")
     for part in ("tables", "results", "figures"):
         if (out / part).is_symlink():
             raise InputError(f"{out / part} is a link: a run writes inside its own folder only")
-    out.mkdir(parents=True, exist_ok=True)
-    return out
 
 
 def write_sums(folder: Path) -> None:

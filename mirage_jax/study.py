@@ -5,8 +5,11 @@ A study is a module with NAME, DATA (the data sets it reads, by name), PRESETS (
 frames to `DIR/results/NAME_*.parquet`.
 """
 
+import contextlib
 import dataclasses
 import inspect
+import io
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +34,7 @@ class Output(NamedTuple):
 class Study(Protocol):
     """The parts of a study module."""
 
+    __doc__: str | None
     NAME: str
     DATA: tuple[str, ...]
     PRESETS: Mapping[str, Any]
@@ -57,12 +61,26 @@ def _main(study: Study, argv: Sequence[str]) -> int:
         ],
         frozen=True,
     )
-    doc = inspect.getdoc(study) or ""
-    args = tyro.cli(command, default=command(study.PRESETS[preset]), args=list(argv), description=doc)
+    program = f"python -m {Path(inspect.getfile(study)).parent.name}.{study.NAME}"  # pyright: ignore[reportArgumentType]
+    args = parse(command, command(study.PRESETS[preset]), argv, program, study.__doc__)
     with shown(args.quiet):
         path = execute(study, args.config, args.out, args.data_dir)
     echo(f"{path}")
     return errors.DONE
+
+
+def parse(form: type, default: Any, argv: Sequence[str], program: str, description: str | None) -> Any:
+    """Read a dataclass off the command line; a mistake is one line, like any other bad input."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(form, default=default, args=list(argv), prog=program, description=description)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise  # --help
+        raise InputError(re.sub(r"[\u2500-\u257f\s]+", " ", said.getvalue())) from None
 
 
 def _preset(argv: Sequence[str]) -> str:
@@ -77,7 +95,7 @@ def _preset(argv: Sequence[str]) -> str:
 def execute(study: Study, config: Any, out: Path, data_dir: Path | None = None) -> Path:
     """Run a study and write its table and results under a folder; nothing is written unless all of it ran."""
     folders = {name: published.locate(name, data_dir) for name in study.DATA}
-    files.run_folder(out)
+    files.check_run_folder(out)
     about = provenance(study, config, folders)
     try:
         output = study.run(config, **folders)

@@ -167,7 +167,7 @@ def provenance(
         },
         "config": dict(config),
         "command": sys.argv,
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "pandas", "pyarrow")}
         | {"python": sys.version.split()[0]},
         "prng": {
@@ -181,7 +181,7 @@ def provenance(
     }
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Commit of the checkout that this package stands in, if it stands in one."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():

@@ -1,0 +1,44 @@
+"""Accuracy and edit distance of the same answers (figure 3 of the paper)."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mirage_jax.plotting import compact, curve, panels
+
+TABLES = ("toy", "instructgpt")
+DATA = "simulated; InstructGPT completions, mukobi/GPT-3-Multiplication-Tables (MIT)"
+TITLE = "InstructGPT multiplies: the same answers under two metrics"
+CAPTION = (
+    "Left: the toy model. Right: real answers of four InstructGPT models to all 10,000 products of two numbers below 100, "
+    "by number of digits of the right answer; first integer of the completion, digits as tokens. Bars: 95% intervals "
+    "(Clopper-Pearson, Student t). davinci is text-davinci-003, the others -001: not one clean family. 584 answers of ada "
+    "hold no integer and count as the empty string."
+)
+
+
+def draw(toy: pd.DataFrame, instructgpt: pd.DataFrame) -> Figure:
+    """Columns: toy model, real answers. Rows: exact match, token edit distance."""
+    figure, (a, b, c, d) = panels(2, 2, height=2.5)
+    closed = toy[toy["source"] == "closed_form"]
+    real = instructgpt[instructgpt["setting"] == "items=all;shots=3"]
+    for ax, metric in ((a, "exact_match"), (c, "token_edit_distance")):
+        _curves(ax, closed[closed["metric"] == metric], marker=False)
+    for ax, metric in ((b, "exact_match"), (d, "token_edit_distance")):
+        _curves(ax, real[real["metric"] == metric], marker=True)
+    titles = ("A toy model, exact match", "B real answers, exact match", "C toy model, edit distance", "D real answers, edit distance")
+    for ax, title in zip((a, b, c, d), titles, strict=True):
+        ax.set(xscale="log", xlabel="parameters", title=title, xlim=(2e8, 3e11))
+        ax.set_ylabel("share right" if ax in (a, b) else "edits per answer")
+    scales = sorted(real["scale"].unique())
+    for ax in (b, d):
+        ax.set_xticks(scales, [compact(x) for x in scales])
+        ax.minorticks_off()
+    b.legend(loc="upper left", title="digits", title_fontsize=8)
+    return figure
+
+
+def _curves(ax: Axes, rows: pd.DataFrame, marker: bool) -> None:
+    for kind, length in enumerate((1, 2, 3, 4)):
+        shown = rows[rows["length"] == length].sort_values("scale")
+        curve(ax, shown["scale"], shown["score"], shown["low"], shown["high"], label=f"{length}", kind=kind, marker=marker)

@@ -1,0 +1,43 @@
+"""What the length of the answer does, against what independent digits would imply."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mirage_jax.plotting import curve, level, panels
+
+TABLES = ("instructgpt", "instructgpt_tests")
+DATA = "InstructGPT completions, mukobi/GPT-3-Multiplication-Tables (MIT)"
+TITLE = "Digits are not independent: the length law does not hold on real answers"
+CAPTION = (
+    "A, B: scores by number of digits (points, 95% intervals) against what the score at one digit implies (lines): "
+    "accuracy to the L-th power, edit distance times L. C: the rate of all digits right over the product of the rates of "
+    "each digit; 1 if they were independent. Intervals: bootstrap over items, where at least five answers are right and "
+    "five wrong."
+)
+
+
+def draw(instructgpt: pd.DataFrame, tests: pd.DataFrame) -> Figure:
+    """Panels: exact match, edit distance, independence ratio."""
+    figure, (a, b, c) = panels(1, 3, height=2.9)
+    rows = instructgpt[(instructgpt["setting"] == "items=all;shots=3") & instructgpt["length"].notna()]
+    models = list(rows.sort_values("scale")["model"].unique())
+    lengths = np.array([1, 2, 3, 4])
+    for kind, model in enumerate(models):
+        for ax, metric in ((a, "exact_match"), (b, "token_edit_distance")):
+            at = rows[(rows["model"] == model) & (rows["metric"] == metric)].sort_values("length")
+            x = at["length"].astype(float)
+            curve(ax, x, at["score"], at["low"], at["high"], label=model, kind=kind, line=False)
+            first = float(at["score"].iloc[0])
+            law = first**lengths if metric == "exact_match" else first * lengths
+            curve(ax, lengths, law, label=f"{model}, from one digit", kind=kind, marker=False, linewidth=1.0, named=False)
+        at = tests[(tests["test"] == "independence_ratio") & (tests["model"] == model)].sort_values("length")
+        curve(c, at["length"], at["value"], at["low"], at["high"], label=model, kind=kind)
+    level(c, 1.0, "independent digits")
+    a.set(yscale="log", ylim=(5e-5, 2), title="A exact match", ylabel="share right")
+    b.set(title="B edit distance", ylabel="edits per answer")
+    c.set(yscale="log", title="C independence ratio", ylabel="joint rate / product of rates")
+    for ax in (a, b, c):
+        ax.set(xlabel="digits of the right answer", xticks=lengths)
+    c.legend(loc="upper left", fontsize=7)
+    return figure

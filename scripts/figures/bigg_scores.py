@@ -1,0 +1,37 @@
+"""Emergence scores of 85 tasks, and what noise alone scores (figure 5 of the paper)."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mirage_jax.plotting import curve, level, panels
+
+TABLES = ("bigg_scores", "bigg_noise")
+DATA = "BIG-G scores, derived from wschella/lass"
+TITLE = "Emergence scores of BIG-G on 85 tasks"
+CAPTION = (
+    "Signed range of a task's accuracy over its typical step between the twelve sizes. Left: as published, a zero typical "
+    "step divides by zero: those tasks score infinity and stand at the top. Right: with the step raised to the standard "
+    "error of a difference of two scores, none is infinite. Dashed: what one curve in twenty scores at pure chance over "
+    "twelve sizes. T = 0, 3-shot."
+)
+
+
+def draw(scores: pd.DataFrame, noise: pd.DataFrame) -> Figure:
+    """Sorted scores under the two policies."""
+    figure, axes = panels(1, 2, height=3.0)
+    accuracy = scores[scores["accuracy"]]
+    for ax, column, title in zip(
+        axes, ("emergence_inf", "emergence_floor"), ("A zero median gives infinity", "B floor at the resolution"), strict=True
+    ):
+        y = np.sort(accuracy[column].to_numpy())[::-1]
+        rank = np.arange(1, y.size + 1)
+        finite = np.isfinite(y)
+        curve(ax, rank[finite], y[finite], label="finite", kind=0, line=False)
+        if not finite.all():
+            top = np.full((~finite).sum(), 1.12 * y[finite].max())
+            curve(ax, rank[~finite], top, label=f"infinite: {(~finite).sum()} tasks", kind=1, line=False)
+        ax.set(xlabel="task, by rank", ylabel="emergence score", title=title)
+        level(ax, float(noise.loc[noise["quantile"] == 0.95, "score"].iloc[0]), "95% of noise")
+        ax.legend(loc="upper right")
+    return figure

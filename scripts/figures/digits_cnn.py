@@ -1,0 +1,32 @@
+"""Emergence induced in small image classifiers (figure 10 of the paper, on the bundled digits)."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mirage_jax.plotting import curve, panels
+
+TABLES = ("digits_cnn", "digits_cnn_curve")
+DATA = "digits bundled with scikit-learn"
+TITLE = "Induced emergence: LeNets of growing width on digits"
+CAPTION = (
+    "Small LeNets trained on scikit-learn's 8x8 digits, 500 held-out images, several seeds a width. A: the chance that K "
+    "test images are all right; bars: 95% bootstrap over images and seeds. B: the Brier score of the same networks, each "
+    "seed a point: it improves smoothly. No network starts at chance; K alone makes the small ones look like zero."
+)
+
+
+def draw(digits_cnn: pd.DataFrame, means: pd.DataFrame) -> Figure:
+    """Left: subset accuracy for K = 1..5. Right: Brier score."""
+    figure, (a, b) = panels(1, 2, height=3.0)
+    for kind, K in enumerate(sorted(means["K"].unique())):
+        rows = means[means["K"] == K].sort_values("params")
+        curve(a, rows["params"], rows["mean"], rows["low"], rows["high"], label=f"K = {K}", kind=kind)
+    brier = digits_cnn[digits_cnn["metric"] == "brier_sum"].sort_values(["scale", "seed"])
+    curve(b, brier["scale"], brier["score"], label="one seed", kind=0, line=False)
+    mean = brier.groupby("scale")["score"].mean()
+    curve(b, mean.index, mean, label="mean over seeds", kind=1, marker=False)
+    a.set(xscale="log", xlabel="parameters", ylabel="K of K images right", title="A subset accuracy")
+    b.set(xscale="log", xlabel="parameters", ylabel="Brier score (sum over classes)", title="B the same networks")
+    a.legend(loc="upper left")
+    b.legend(loc="upper right")
+    return figure

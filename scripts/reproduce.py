@@ -1,0 +1,159 @@
+"""Run every study, draw every figure, and write the ledger of claims and one report.
+
+`python -m scripts.reproduce --preset quick --out results` writes tables, results, figures, ledger.json and report.html under
+`results`. Finished tables are used again where config, version, source and data are the same. What cannot run is skipped and
+named in the report, with the command that would supply it.
+"""
+
+import dataclasses
+import datetime
+import importlib
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import pandas as pd
+
+from mirage_jax import errors, files, plotting, report, table
+from mirage_jax.errors import InputError
+from mirage_jax.progress import echo, shown, track
+from mirage_jax.study import Study, execute, parse, reusable
+from scripts.claims import ledger
+
+# module -> rough seconds on two cores, which only weighs the progress bar
+STUDIES = {"sims.toy": 12, "scripts.studies.instructgpt": 15, "scripts.studies.bigg": 5, "train.digits_cnn": 45}
+FIGURES = (
+    "toy_panels", "toy_resolution", "arithmetic", "arithmetic_resolution", "arithmetic_length", "bigg_scores", "bigg_brier",
+    "digits_cnn",
+)  # fmt: skip
+TITLE = "Emergent abilities: the models, or the metric?"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run, and where."""
+
+    preset: Literal["quick", "full"] = "quick"
+    """quick: minutes on two cores. full: more samples, resamples and seeds."""
+    out: Path = Path("results")
+    """Folder for everything that is written."""
+    data_dir: Path | None = None
+    """Folder of data sets; else MIRAGE_DATA, else what `mirage data` downloaded."""
+    only: str | None = None
+    """Run this study alone; finished tables of the others are used."""
+    seed: int = 0
+    """Seed of every study."""
+    quiet: bool = False
+    """No progress."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    return errors.run(lambda: _main(sys.argv[1:] if argv is None else argv))
+
+
+def _main(argv: Sequence[str]) -> int:
+    options = parse(Options, Options(), argv, "python -m scripts.reproduce", __doc__)
+    names = [module.rpartition(".")[2] for module in STUDIES]
+    if options.only is not None and options.only not in names:
+        raise InputError(f"--only: expected one of {', '.join(names)}, got {options.only}")
+    if options.data_dir is not None and not options.data_dir.is_dir():
+        raise InputError(f"--data-dir: expected a folder, got {options.data_dir}")
+    files.check_run_folder(options.out)
+    begun = time.monotonic()
+    with shown(options.quiet):
+        ran = [_study(module, options) for module in track(list(STUDIES), "studies", list(STUDIES.values()))]
+        tables = _tables(options.out, [study["name"] for study in ran if study["status"] in ("ran", "reused")])
+        drawn = [_figure(name, tables, options) for name in track(_drawable(tables), "figures")]
+    claims = ledger(tables)
+    files.write(options.out / "ledger.json", files.to_json(claims))
+    files.write(options.out / "run.json", files.to_json(_run(options, ran, drawn)))
+    report.write(options.out)
+    files.write_sums(options.out)
+    for study in ran:
+        echo(f"{study['name']:12} {study['status']}{': ' + study['reason'] if study['reason'] else ''}")
+    counts = [f"{sum(c['status'] == s for c in claims)} {s}" for s in report.SYMBOLS]
+    echo(f"{len(claims)} claims: {', '.join(counts)}; {len(drawn)} figures; {time.monotonic() - begun:.0f} s")
+    echo(f"report: {options.out / 'report.html'}")
+    return errors.BUG if any(study["status"] == "failed" for study in ran) else errors.DONE
+
+
+def _study(module: str, options: Options) -> dict[str, Any]:
+    """Run one study, or say why not; nothing that happens to one stops the others."""
+    name = module.rpartition(".")[2]
+    command = f"python -m {module} --preset {options.preset} --out {shlex.quote(str(options.out))} --seed {options.seed}"
+    told = {"name": name, "command": command, "status": "ran", "reason": "", "rows": None}
+    try:
+        study: Study = importlib.import_module(module)  # pyright: ignore[reportAssignmentType]
+        config = dataclasses.replace(study.PRESETS[options.preset], seed=options.seed)
+        if reusable(study, config, options.out, options.data_dir):
+            told["status"] = "reused"
+        elif options.only not in (None, name):
+            return told | {"status": "skipped", "reason": "not asked for"}
+        else:
+            execute(study, config, options.out, options.data_dir)
+    except InputError as error:
+        return told | {"status": "skipped", "reason": str(error)}
+    except ModuleNotFoundError as error:
+        return told | {"status": "skipped", "reason": f"{error.name} is not installed; `uv sync --extra all` installs it"}
+    except Exception as error:  # our own bug: the other studies run on, and the exit code says so
+        echo(traceback.format_exc(), err=True)
+        return told | {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+    told["rows"] = table.read_sidecar(options.out / "tables" / f"{name}.parquet")["rows"]
+    return told
+
+
+def _tables(out: Path, names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Tables and results of the studies that ran, by name."""
+    paths = [out / "tables" / f"{name}.parquet" for name in names]
+    paths += [path for name in names for path in sorted((out / "results").glob(f"{name}_*.parquet"))]
+    return {path.stem: table.read(path) for path in paths}
+
+
+def _drawable(tables: dict[str, pd.DataFrame]) -> list[str]:
+    return [name for name in FIGURES if set(_module(name).TABLES) <= set(tables)]
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"scripts.figures.{name}")
+
+
+def _figure(name: str, tables: dict[str, pd.DataFrame], options: Options) -> dict[str, Any]:
+    """Draw one figure as png, pdf and the csv of its points."""
+    module = _module(name)
+    with plotting.style():
+        figure = module.draw(*(tables[needed] for needed in module.TABLES))
+        for form in ("png", "pdf"):
+            files.write(options.out / "figures" / f"{name}.{form}", plotting.render(figure, form))
+        files.write(options.out / "figures" / f"{name}.csv", plotting.points_csv(figure))
+        alt = plotting.describe(figure)
+    command = f"python -m scripts.reproduce --preset {options.preset} --seed {options.seed} --out {shlex.quote(str(options.out))}"
+    return {
+        "name": name, "title": module.TITLE, "caption": module.CAPTION, "data": module.DATA, "alt": alt,
+        "tables": list(module.TABLES), "command": command,
+    }  # fmt: skip
+
+
+def _run(options: Options, studies: list[dict[str, Any]], figures: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "title": TITLE,
+        "preset": options.preset,
+        "seed": options.seed,
+        "version": table.VERSION,
+        "commit": table.commit(),
+        "device": sorted({f"{device.platform} {device.device_kind}" for device in jax.devices()}),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
+        "command": f"python -m scripts.reproduce {shlex.join(sys.argv[1:])}".strip(),
+        "studies": studies,
+        "figures": figures,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,519 @@
+"""Metrics against hand-computed cases, rapidfuzz, exact fractions, and the facts that METRICS declares of them."""
+
+import inspect
+import itertools
+import math
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein  # rapidfuzz 3.14.6
+
+from mirage_jax import METRICS, Attempts, Choices, Errors, Tokens, evaluate
+from mirage_jax.adapters.completions import tokens
+from mirage_jax.metrics import attempts, choices, facts, text, vision
+from mirage_jax.outcomes import check
+
+EPS = float(np.finfo(np.float32).eps)
+TOKEN_METRICS = ("exact_match", "prefix_match", "token_accuracy", "token_edit_distance", "token_edit_distance_normalised")
+
+
+def padded(sequences, width=None, fill=0):
+    """[samples, width] ids and [samples] lengths; `fill` lies under the padding."""
+    length = np.array([len(s) for s in sequences], np.int32)
+    out = np.full((len(sequences), int(length.max()) if width is None else width), fill, np.int32)
+    for row, sequence in zip(out, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return out, length
+
+
+def random_sequences(rng, samples, longest, vocabulary):
+    return [rng.integers(0, vocabulary, rng.integers(0, longest + 1)).tolist() for _ in range(samples)]
+
+
+# --- token sequences, by hand ---
+
+
+@pytest.mark.parametrize(
+    ("target", "predicted", "exact", "prefix", "accuracy", "edits", "normalised"),
+    [
+        ("1234", "1234", 1, 1, 1, 0, 0),
+        ("1234", "2341", 0, 0, 0, 2, 2 / 4),  # four mismatched positions, two edits: Levenshtein <= Hamming
+        ("1234", "", 0, 0, 0, 4, 1),
+        ("1234", "124", 0, 2 / 4, 2 / 4, 1, 1 / 4),
+        ("1234", "12345", 0, 1, 1, 1, 1 / 5),
+        ("1234", "1934", 0, 1 / 4, 3 / 4, 1, 1 / 4),
+        ("kitten", "sitting", 0, 0, 4 / 6, 3, 3 / 7),
+        ("1", "2", 0, 0, 0, 1, 1),
+        ("", "", 1, math.nan, math.nan, 0, 0),
+        ("", "12", 0, math.nan, math.nan, 2, 1),
+    ],
+)
+def test_token_metrics_by_hand(target, predicted, exact, prefix, accuracy, edits, normalised):
+    found = evaluate(tokens([target], [predicted]), TOKEN_METRICS)
+    expected = dict(zip(TOKEN_METRICS, (exact, prefix, accuracy, edits, normalised), strict=True))
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], [value], rtol=EPS, err_msg=name)  # one division of small integers
+
+
+def test_nll_by_hand():
+    log_prob = np.log(np.array([[0.5, 0.25, 0.9], [0.5, 0.1, 0.1], [0.1, 0.1, 0.1]], np.float32))
+    ids = np.zeros((3, 3), np.int32)
+    outcome = Tokens(ids, np.array([2, 1, 0], np.int32), ids, np.array([0, 0, 0], np.int32), log_prob)
+    np.testing.assert_allclose(evaluate(outcome, "nll")["nll"], [math.log(8), math.log(2), 0.0], rtol=4 * EPS)
+
+
+# --- token edit distance against rapidfuzz ---
+
+
+@pytest.mark.parametrize(("longest", "other"), [(0, 4), (4, 0), (1, 1), (8, 5), (5, 8), (33, 40)])
+@pytest.mark.parametrize("vocabulary", [2, 10])
+def test_edit_distance_equals_rapidfuzz(longest, other, vocabulary, count):
+    rng = np.random.default_rng([longest, other, vocabulary])
+    pairs = count(2000)
+    target, predicted = random_sequences(rng, pairs, longest, vocabulary), random_sequences(rng, pairs, other, vocabulary)
+    outcome = Tokens(*padded(target, longest), *padded(predicted, other))
+    found = evaluate(outcome, ("token_edit_distance", "token_edit_distance_normalised"))
+    both = list(zip(target, predicted, strict=True))
+    np.testing.assert_array_equal(found["token_edit_distance"], [Levenshtein.distance(*pair) for pair in both])
+    expected = np.array([Levenshtein.normalized_distance(*pair) for pair in both])
+    np.testing.assert_allclose(found["token_edit_distance_normalised"], expected, rtol=EPS)
+
+
+@given(st.lists(st.tuples(st.text(max_size=16), st.text(max_size=16)), min_size=1, max_size=4))
+def test_edit_distance_of_any_text_equals_rapidfuzz(pairs):
+    pairs = pairs + [("x" * 16, "y" * 16)] * (5 - len(pairs))  # one shape, one compilation
+    found = evaluate(tokens(*zip(*pairs, strict=True)), "token_edit_distance")["token_edit_distance"]
+    np.testing.assert_array_equal(found, [Levenshtein.distance(*map(list, pair)) for pair in pairs])
+
+
+def test_levenshtein_is_at_most_hamming_and_equal_at_few_errors():
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 3, (500, 12)).astype(np.int32)
+    predicted = np.where(rng.random(target.shape) < 0.6, target, rng.integers(0, 3, target.shape)).astype(np.int32)
+    length = np.full(500, 12, np.int32)
+    edits = np.asarray(evaluate(Tokens(target, length, predicted, length), "token_edit_distance")["token_edit_distance"])
+    hamming = (target != predicted).sum(1)
+    assert (edits <= hamming).all()
+    assert (edits < hamming).any()  # the paper's appendix (equation 6) has the inequality the other way round
+    one = hamming <= 1
+    np.testing.assert_array_equal(edits[one], hamming[one])
+
+
+# --- forms of calling ---
+
+LEAVES = {name: getattr(text, name) for name in TOKEN_METRICS}
+
+
+@pytest.fixture(scope="module")
+def ragged():
+    rng = np.random.default_rng(1)
+    arrays = (*padded(random_sequences(rng, 6, 5, 3), 5), *padded(random_sequences(rng, 6, 7, 3), 7))
+    return tuple(jnp.asarray(a) for a in arrays)
+
+
+@pytest.mark.parametrize("name", TOKEN_METRICS)
+def test_eager_jitted_and_vmapped_are_equal(name, ragged):
+    leaf = LEAVES[name]
+    eager = np.asarray(leaf(*ragged))
+    np.testing.assert_array_equal(eager, jax.jit(leaf)(*ragged))
+    np.testing.assert_array_equal(eager, jax.vmap(leaf)(*ragged))
+    np.testing.assert_array_equal(eager, evaluate(Tokens(*ragged), name)[name])
+    grid = leaf(*(a.reshape(2, 3, *a.shape[1:]) for a in ragged))
+    np.testing.assert_array_equal(eager.reshape(2, 3), grid)
+    np.testing.assert_array_equal(eager[0], leaf(*(a[0] for a in ragged)))
+
+
+@pytest.mark.parametrize("scramble", [-7, 2, 10**9])
+def test_what_lies_under_the_padding_changes_nothing(scramble):
+    rng = np.random.default_rng(2)
+    target, predicted = random_sequences(rng, 40, 6, 3), random_sequences(rng, 40, 6, 3)
+    names = (*TOKEN_METRICS, "nll")
+    log_prob = np.log(rng.random((40, 6), np.float32) + 1e-3).clip(max=0)
+    plain = Tokens(*padded(target, 6), *padded(predicted, 6), log_prob)
+    under = np.arange(6) >= plain.target_length[:, None]
+    other = Tokens(*padded(target, 6, scramble), *padded(predicted, 6, scramble), np.where(under, np.nan, log_prob))
+    for name, value in evaluate(plain, names).items():
+        np.testing.assert_array_equal(value, evaluate(other, names)[name], err_msg=name)
+
+
+def test_options_that_do_not_exist_change_nothing():
+    rng = np.random.default_rng(3)
+    log_prob = np.log(rng.dirichlet(np.ones(3), 20)).astype(np.float32)
+    weight, real = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 20)], np.ones((20, 3), bool)
+    wide = [np.concatenate([a, np.full((20, 2), fill, a.dtype)], 1) for a, fill in ((log_prob, 5), (real, 0), (weight, 9))]
+    names = facts.for_outcome(Choices(log_prob, real, weight))
+    plain, padded_ = evaluate(Choices(log_prob, real, weight), names), evaluate(Choices(*wide), names)
+    for name in names:
+        np.testing.assert_allclose(plain[name], padded_[name], rtol=8 * EPS, atol=8 * EPS, err_msg=name)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_scores_are_float32_whatever_the_flag(name):
+    outcome, options = random_outcome(name, np.random.default_rng(4))
+    plain = evaluate(outcome, name, **options)[name]
+    with jax.enable_x64(True):
+        wide = evaluate(outcome, name, **options)[name]
+    assert plain.dtype == wide.dtype == np.float32
+    np.testing.assert_allclose(plain, wide, rtol=16 * EPS, atol=16 * EPS)
+
+
+# --- multiple choice, by hand ---
+
+
+def one_item(p, right=0, **more):
+    p = np.atleast_2d(np.asarray(p, np.float32))
+    weight = np.zeros_like(p)
+    weight[:, right] = 1
+    with np.errstate(divide="ignore"):
+        return Choices(np.log(p), np.ones(p.shape, bool), weight, **more)
+
+
+@pytest.mark.parametrize(
+    ("p", "right", "grade", "total", "target"),
+    [
+        ([0.25, 0.25, 0.25, 0.25], 0, 1, 0.75, 0.5625),  # uniform over 4: 9/16 + 3/16; of equal options the first
+        ([0.25, 0.25, 0.25, 0.25], 1, 0, 0.75, 0.5625),
+        ([0.7, 0.2, 0.1], 0, 1, 0.14, 0.09),
+        ([0.7, 0.2, 0.1], 2, 0, 0.49 + 0.04 + 0.81, 0.81),
+        ([1.0, 0.0], 0, 1, 0, 0),
+        ([1.0, 0.0], 1, 0, 2, 1),
+        ([0.07, 0.02, 0.01], 0, 1, 0.14, 0.09),  # mass outside the options is renormalised away
+    ],
+)
+def test_choice_metrics_by_hand(p, right, grade, total, target):
+    found = evaluate(one_item(p, right), ("multiple_choice_grade", "brier_sum", "brier_half", "brier_mean", "brier_target"))
+    expected = {"multiple_choice_grade": grade, "brier_sum": total, "brier_half": total / 2, "brier_mean": total / len(p)}
+    for name, value in {**expected, "brier_target": target}.items():
+        np.testing.assert_allclose(found[name], [value], rtol=16 * EPS, atol=16 * EPS, err_msg=name)
+
+
+def test_two_options_brier_half_is_brier_target():
+    p = np.linspace(0.01, 0.99, 50, dtype=np.float32)
+    found = evaluate(one_item(np.stack([p, 1 - p], 1)), ("brier_half", "brier_target"))
+    np.testing.assert_allclose(found["brier_half"], found["brier_target"], rtol=1e-4, atol=4 * EPS)
+    np.testing.assert_allclose(found["brier_target"], (1 - p) ** 2, rtol=1e-4, atol=4 * EPS)
+
+
+def test_grade_normalisations_by_hand():
+    item = Choices(
+        np.array([[-4.0, -3.0, -6.0]], np.float32), np.ones((1, 3), bool), np.array([[1.0, 0.5, 0.25]], np.float32),
+        length=np.array([[2, 1, 6]], np.int32), prior_log_prob=np.array([[-3.0, -1.0, -5.5]], np.float32),
+    )  # fmt: skip
+    # raw: -3 is largest (.5); per token: -2, -3, -1 (.25); less the prior: -1, -2, -.5 (.25)
+    for normalise, weight in (("none", 0.5), ("length", 0.25), ("pmi", 0.25)):
+        assert evaluate(item, "multiple_choice_grade", normalise=normalise)["multiple_choice_grade"] == weight
+
+
+def test_several_right_options():
+    item = Choices(
+        np.log(np.array([[0.5, 0.3, 0.2]], np.float32)), np.ones((1, 3), bool), np.array([[1.0, 1.0, 0.0]], np.float32)
+    )
+    found = evaluate(item, ("brier_sum", "brier_target"))
+    np.testing.assert_allclose(found["brier_sum"], [0 + 0.04 + 0.04], rtol=32 * EPS, atol=8 * EPS)  # y = (.5, .5, 0)
+    np.testing.assert_allclose(found["brier_target"], [0.04], rtol=32 * EPS, atol=8 * EPS)  # 1 - .8
+
+
+@pytest.mark.parametrize("name", ["brier_sum", "brier_half", "brier_mean", "brier_target"])
+def test_brier_of_an_item_without_a_right_option_is_nan(name):
+    item = Choices(np.log(np.full((1, 2), 0.5, np.float32)), np.ones((1, 2), bool), np.zeros((1, 2), np.float32))
+    assert np.isnan(evaluate(item, name)[name]).all()
+
+
+def test_pmi_never_prefers_an_impossible_option():
+    item = Choices(
+        np.array([[-1.0, -np.inf]], np.float32), np.ones((1, 2), bool), np.array([[1.0, 0.0]], np.float32),
+        prior_log_prob=np.array([[-1.0, -np.inf]], np.float32),
+    )  # fmt: skip
+    assert evaluate(item, "multiple_choice_grade", normalise="pmi")["multiple_choice_grade"] == 1
+
+
+def test_reconstruction_is_strict():
+    squared = np.array([0.0, 0.5, 1.0, 2.0], np.float32)
+    np.testing.assert_array_equal(evaluate(Errors(squared), "reconstruction", c=1.0)["reconstruction"], [1, 1, 0, 0])
+    np.testing.assert_array_equal(evaluate(Errors(squared), "squared_error")["squared_error"], squared)
+
+
+# --- repeated attempts ---
+
+GRID = [(n, c, k) for n in (1, 2, 5, 10, 37) for c in range(n + 1) for k in (1, 2, 3, 5, 10)]
+
+
+def test_pass_at_k_vectors():
+    np.testing.assert_allclose(attempts.pass_at_k(jnp.array(10), jnp.array(3), 5), 0.916667, atol=5e-7)
+    np.testing.assert_allclose(attempts.pass_at_k(jnp.array(5), jnp.array(2), 3), 0.9, rtol=24 * EPS)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize("name", ["pass_at_k", "subset_accuracy"])
+def test_attempts_equal_exact_fractions(name, k):
+    n, c = np.array([(n, c) for n, c, j in GRID if j == k], np.int32).T
+
+    def exact(n, c):
+        if n < k:
+            return math.nan
+        wrong = Fraction(math.comb(n - c, k), math.comb(n, k))
+        return float(1 - wrong if name == "pass_at_k" else Fraction(math.comb(c, k), math.comb(n, k)))
+
+    found = evaluate(Attempts(n, c), name, **{"k" if name == "pass_at_k" else "K": k})[name]
+    # k roundings of half an eps in the product (or the sum of logarithms), doubled, and a few for log1p and expm1
+    expected = [exact(int(i), int(j)) for i, j in zip(n, c, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=(2 * k + 8) * EPS)
+
+
+def test_pass_at_k_keeps_the_digits_of_small_rates():
+    found = attempts.pass_at_k(jnp.array(10**6), jnp.array(1), 10)  # 1 - C(n-1, 10)/C(n, 10) = 10/n
+    np.testing.assert_allclose(found, 1e-5, rtol=28 * EPS)
+
+
+@given(st.integers(1, 30), st.integers(1, 6), st.floats(0.01, 0.99))
+def test_attempts_are_unbiased(n, k, p):
+    n = max(n, k)
+    c = np.arange(n + 1)
+    weight = np.array([math.comb(n, int(i)) * p**i * (1 - p) ** (n - i) for i in c])
+    items = Attempts(np.full(c.shape, n, np.int32), c.astype(np.int32))
+    with jax.disable_jit():  # every k is another program
+        passed, subset = (np.asarray(f(*map(jnp.asarray, items), k), float) for f in (attempts.pass_at_k, attempts.subset_accuracy))
+    assert weight @ passed == pytest.approx(1 - (1 - p) ** k, abs=(2 * k + 8) * EPS)
+    assert weight @ subset == pytest.approx(p**k, abs=(2 * k + 8) * EPS)
+
+
+# --- the facts of METRICS, against inputs ---
+
+OPTIONS = {"reconstruction": {"c": 0.5}, "subset_accuracy": {"K": 3}, "pass_at_k": {"k": 3}}
+ONE = {"subset_accuracy": {"K": 1}, "pass_at_k": {"k": 1}}
+WITH_OPTIONS = [(name, OPTIONS.get(name, {})) for name in METRICS] + list(ONE.items())
+
+
+def random_outcome(name, rng, samples=300):
+    kind = METRICS[name].outcome
+    if kind is Tokens:
+        target, predicted = random_sequences(rng, samples, 6, 3), random_sequences(rng, samples, 6, 3)
+        target = [t or [0] for t in target]
+        log_prob = np.log(rng.random((samples, 6)) + 1e-6).clip(max=0).astype(np.float32)
+        return Tokens(*padded(target, 6), *padded(predicted, 6), log_prob), {}
+    if kind is Choices:
+        p = rng.dirichlet(np.ones(4), samples)
+        weight = np.eye(4, dtype=np.float32)[rng.integers(0, 4, samples)]
+        return Choices(np.log(p).astype(np.float32), np.ones((samples, 4), bool), weight), {}
+    if kind is Errors:
+        return Errors(rng.exponential(1.0, samples).astype(np.float32)), OPTIONS.get(name, {})
+    n = rng.integers(3, 20, samples).astype(np.int32)
+    return Attempts(n, rng.integers(0, n + 1).astype(np.int32)), OPTIONS.get(name, {})
+
+
+def perfect_outcome(name):
+    kind = METRICS[name].outcome
+    if kind is Tokens:
+        ids, length = padded([[0, 1, 2]])
+        return Tokens(ids, length, ids, length, np.zeros((1, 3), np.float32))
+    if kind is Choices:
+        return one_item([1.0, 0.0, 0.0])
+    return Errors(np.zeros(1, np.float32)) if kind is Errors else Attempts(np.array([9]), np.array([9]))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_bounds_and_direction(name):
+    metric = METRICS[name]
+    outcome, options = random_outcome(name, np.random.default_rng(5))
+    score = np.asarray(evaluate(outcome, name, **options)[name], float)
+    low, high = metric.bounds
+    assert np.isfinite(score).all()
+    assert low <= score.min() and score.max() <= high * (1 + 4 * EPS)
+    assert score.min() < score.max()
+    best = float(evaluate(perfect_outcome(name), name, **options)[name][0])
+    assert best == (high if metric.direction == "higher" else low)
+    assert (score <= best).all() if metric.direction == "higher" else (score >= best).all()
+
+
+L = 4
+P = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+
+
+def expected_scores(name, options):
+    """Expected score at each p of P, exactly: over all error patterns, or at a probability, or over all counts."""
+    kind = METRICS[name].outcome
+    if name == "nll":
+        ids = np.tile(np.arange(L, dtype=np.int32), (5, 1))
+        length = np.full(5, L, np.int32)
+        log_prob = np.repeat(np.log(P)[:, None], L, 1).astype(np.float32)
+        return np.asarray(evaluate(Tokens(ids, length, ids, length, log_prob), name)[name], float)
+    if kind is Tokens:
+        right = np.array(list(itertools.product([0, 1], repeat=L)), bool)
+        target = np.tile(np.array([0, 1, 0, 1], np.int32), (len(right), 1))
+        length = np.full(len(right), L, np.int32)
+        outcome = Tokens(target, length, np.where(right, target, 1 - target).astype(np.int32), length)
+        weight = np.where(right, P[:, None, None], 1 - P[:, None, None]).prod(-1)
+        return weight @ np.asarray(evaluate(outcome, name)[name], float)
+    if kind is Choices:
+        return np.asarray(evaluate(one_item(np.stack([P, 1 - P], 1)), name)[name], float)
+    if kind is Errors:
+        return np.asarray(evaluate(Errors(P.astype(np.float32)), name, **options)[name], float)
+    n = 8
+    c = np.arange(n + 1)
+    weight = np.array([[math.comb(n, int(i)) * p**i * (1 - p) ** (n - i) for i in c] for p in P])
+    counts = Attempts(np.full(n + 1, n, np.int32), c.astype(np.int32))
+    return weight @ np.asarray(evaluate(counts, name, **options)[name], float)
+
+
+@pytest.mark.parametrize(("name", "options"), WITH_OPTIONS)
+def test_declared_linear_is_linear_and_nothing_else_is(name, options):
+    curve = expected_scores(name, options)
+    bend = np.abs(np.diff(curve, 2)).max()  # P is evenly spaced: 0 for a line, up to float32 rounding of the scores
+    assert (bend < 32 * EPS * max(1.0, np.abs(curve).max())) == METRICS[name].fact("linear", **options)
+
+
+def smallest_change(name, options):
+    """Largest move of a sample's score, as a share of its range, over the smallest changes there are, and what is small."""
+    kind = METRICS[name].outcome
+    step = 1e-3
+    if name == "nll":
+        ids, length = padded([list(range(L))] * 2)
+        log_prob = np.log(np.full((2, L), 0.5, np.float32))
+        log_prob[1, 0] += step
+        score = evaluate(Tokens(ids, length, ids, length, log_prob), name)[name]
+        return abs(float(score[1] - score[0])), 2 * step
+    if kind is Tokens:
+        rng = np.random.default_rng(6)
+        before = np.concatenate([np.zeros((1, L)), rng.integers(0, 2, (400, L))]).astype(np.int32)
+        target = np.concatenate([np.zeros((1, L)), rng.integers(0, 2, (400, L))]).astype(np.int32)
+        after, where = before.copy(), rng.integers(0, L, 401)
+        where[0] = 0
+        after[np.arange(401), where] ^= 1
+        length = np.full(401, L, np.int32)
+        move = [np.asarray(evaluate(Tokens(target, length, side, length), name)[name]) for side in (before, after)]
+        scale = L if METRICS[name].bounds[1] == math.inf else 1
+        return np.abs(move[0] - move[1]).max() / scale, (1 + 4 * EPS) / L
+    if kind is Choices:
+        p = np.array([0.5 - step / 2, 0.5 + step / 2], np.float32)
+        score = evaluate(one_item(np.stack([p, 1 - p], 1)), name)[name]
+        return abs(float(score[1] - score[0])), 4 * step
+    if kind is Errors:
+        score = evaluate(Errors(np.array([0.5 - step / 2, 0.5 + step / 2], np.float32)), name, **options)[name]
+        return abs(float(score[1] - score[0])), 2 * step
+    n = 3  # one attempt of n more, n the smallest that the options allow (3)
+    c = np.arange(n + 1, dtype=np.int32)
+    score = np.asarray(evaluate(Attempts(np.full(n + 1, n, np.int32), c), name, **options)[name])
+    return np.abs(np.diff(score)).max(), (1 + 4 * EPS) / n
+
+
+@pytest.mark.parametrize(("name", "options"), WITH_OPTIONS)
+def test_declared_continuous_gives_partial_credit_and_nothing_else_does(name, options):
+    move, small = smallest_change(name, options)
+    assert (move <= small) == METRICS[name].fact("continuous", **options)
+
+
+CLOSED = [(name, options) for name, options in WITH_OPTIONS if METRICS[name].closed_form is not None]
+
+
+@pytest.mark.parametrize("p", [0.3, 0.8])
+@pytest.mark.parametrize(("name", "options"), CLOSED)
+def test_closed_form_against_simulated_independent_errors(name, options, p):
+    rng = np.random.default_rng([7, int(10 * p)])
+    samples, length, vocabulary = 20_000, 5, 10
+    law = float(METRICS[name].closed_form(p, length, **options))
+    if METRICS[name].outcome is Tokens:
+        target = rng.integers(0, vocabulary, (samples, length))
+        wrong = (target + rng.integers(1, vocabulary, target.shape)) % vocabulary
+        predicted = np.where(rng.random(target.shape) < p, target, wrong)
+        size = np.full(samples, length, np.int32)
+        outcome = Tokens(target.astype(np.int32), size, predicted.astype(np.int32), size)
+    else:
+        outcome = Attempts(np.full(samples, 12, np.int32), rng.binomial(12, p, samples).astype(np.int32))
+    score = np.asarray(evaluate(outcome, name, **options)[name], float)
+    slack = 4.5 * score.std(ddof=1) / math.sqrt(samples) + 32 * EPS
+    if name == "token_edit_distance":  # counts mismatched positions: an upper bound, and near it
+        assert score.mean() <= law + slack
+        assert score.mean() >= 0.95 * law - slack  # science 2.2: .883/.900 at V=10, L=5, error .9, the worst of these
+    else:
+        assert abs(score.mean() - law) <= slack
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_interval_is_exact_only_for_scores_of_zero_or_one(name):
+    outcome, options = random_outcome(name, np.random.default_rng(8))
+    binary = np.isin(np.asarray(evaluate(outcome, name, **options)[name]), (0.0, 1.0)).all()
+    assert (METRICS[name].interval == "clopper_pearson") == binary
+
+
+# --- refusals ---
+
+IDS, LENGTH = np.zeros((2, 3), np.int32), np.array([3, 3], np.int32)
+GOOD = Tokens(IDS, LENGTH, IDS, LENGTH)
+ITEM = one_item([0.5, 0.5])
+PAIR = Attempts(np.array([5, 5]), np.array([2, 3]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: evaluate(GOOD, "exact"), r"unknown metric 'exact'; known: exact_match, "),
+        (lambda: evaluate(GOOD, ()), r"no metric named; for Tokens: exact_match"),
+        (lambda: evaluate(GOOD, "brier_sum"), r"brier_sum reads Choices, got Tokens"),
+        (lambda: evaluate(GOOD, "nll"), r"nll needs Tokens\.target_log_prob"),
+        (lambda: evaluate(GOOD, "exact_match", K=3), r"no named metric takes the option K"),
+        (lambda: evaluate(PAIR, "subset_accuracy"), r"subset_accuracy needs the option K"),
+        (lambda: evaluate(PAIR, "subset_accuracy", K=0), r"needs K >= 1, got 0"),
+        (lambda: evaluate(PAIR, "pass_at_k", k=0), r"needs k >= 1, got 0"),
+        (lambda: evaluate(Errors(np.ones(2)), "reconstruction", c=0.0), r"needs c > 0, got 0"),
+        (lambda: inspect.unwrap(choices.multiple_choice_grade)(*ITEM, normalise="mean"), r"length or pmi, got 'mean'"),
+        (lambda: evaluate(ITEM, "multiple_choice_grade", normalise="length"), r"needs Choices\.length"),
+        (lambda: evaluate(ITEM, "multiple_choice_grade", normalise="pmi"), r"needs Choices\.prior_log_prob"),
+        (lambda: check(GOOD._replace(target=np.int32(1))), r"needs a trailing token or choice axis"),
+        (lambda: check(GOOD._replace(target_length=LENGTH[:1])), r"must share their batch shape"),
+        (lambda: check(ITEM._replace(weight=np.ones((1, 3)))), r"Choices fields must have one shape"),
+        (lambda: check(GOOD._replace(target_log_prob=np.zeros((2, 2)))), r"must have the shape of target"),
+        (lambda: check(Errors(np.zeros(0))), r"Errors holds no samples"),
+        (lambda: check(Tokens(IDS[:0], LENGTH[:0], IDS[:0], LENGTH[:0])), r"Tokens holds no samples"),
+        (lambda: check(GOOD._replace(target=np.zeros((2, 3)))), r"Tokens\.target must hold integers, got float64"),
+        (lambda: check(PAIR._replace(n=np.array([5.0, 5.0]))), r"Attempts\.n must hold integers"),
+        (lambda: check(GOOD._replace(target_length=np.array([3, 4]))), r"target_length must be in \[0, 3\], got 4 at \[1\]"),
+        (lambda: check(GOOD._replace(predicted_length=np.array([-1, 3]))), r"predicted_length .* got -1 at \[0\]"),
+        (lambda: check(GOOD._replace(predicted=np.array([[0, 0, 0], [0, -2, 0]]))), r"predicted must be >= 0, got -2 at \[1, 1\]"),
+        (lambda: check(GOOD._replace(target=np.full((2, 3), 9)), 9), r"target must be < vocabulary = 9, got 9 at \[0, 0\]"),
+        (lambda: check(GOOD._replace(target_log_prob=np.full((2, 3), 0.1))), r"target_log_prob must be a log-probability"),
+        (lambda: check(GOOD._replace(target_log_prob=np.full((2, 3), np.nan))), r"target_log_prob .* got nan"),
+        (lambda: check(ITEM._replace(real=np.zeros((1, 2), bool))), r"item \[0\] has no option"),
+        (lambda: check(ITEM._replace(log_prob=np.array([[0.5, -1.0]]))), r"log_prob must be .* got 0\.5 at \[0, 0\]"),
+        (lambda: check(ITEM._replace(log_prob=np.full((1, 2), -np.inf))), r"no option of finite log-probability"),
+        (lambda: check(ITEM._replace(weight=np.array([[1.5, 0.0]]))), r"weight must be in \[0, 1\], got 1\.5"),
+        (lambda: check(ITEM._replace(length=np.array([[0, 1]]))), r"length must be >= 1, got 0"),
+        (lambda: check(ITEM._replace(prior_log_prob=np.ones((1, 2)))), r"prior_log_prob must be a log-probability"),
+        (lambda: check(Errors(np.array([1.0, -1.0]))), r"squared must be >= 0, got -1\.0 at \[1\]"),
+        (lambda: check(Errors(np.array([1.0, np.nan]))), r"squared must be >= 0, got nan at \[1\]"),
+        (lambda: check(PAIR._replace(n=np.array([0, 5]))), r"n must be >= 1, got 0 at \[0\]"),
+        (lambda: check(PAIR._replace(correct=np.array([6, 0]))), r"correct must be in \[0, n\], got 6"),
+        (lambda: check(PAIR._replace(correct=np.array([0, -1]))), r"correct must be in \[0, n\], got -1 at \[1\]"),
+    ],
+)  # fmt: skip
+def test_refusals_say_what_was_expected_and_what_came(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_an_outcome_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="expected Tokens, Choices, Errors or Attempts, got tuple"):
+        inspect.unwrap(evaluate)((1, 2), "exact_match")  # past the type hook of the tests
+
+
+def test_inside_a_callers_jit_only_shapes_are_checked():
+    score = jax.jit(lambda squared: evaluate(Errors(squared), "squared_error")["squared_error"])
+    assert float(score(jnp.array([-1.0]))[0]) == -1.0
+    with pytest.raises(ValueError, match="holds no samples"):
+        score(jnp.zeros(0))
+
+
+def test_for_outcome_names_what_needs_no_option():
+    assert facts.for_outcome(GOOD) == TOKEN_METRICS
+    assert "nll" in facts.for_outcome(GOOD._replace(target_log_prob=np.zeros((2, 3))))
+    assert facts.for_outcome(PAIR) == ()
+    assert facts.setting(K=5, c=0.1) == "K=5;c=0.1"
+
+
+@pytest.mark.parametrize("leaf", [vision.squared_error, choices.brier_target])
+def test_leaf_functions_keep_the_batch_shape(leaf):
+    assert leaf(jnp.zeros((2, 3))).shape == (2, 3)

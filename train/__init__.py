@@ -1,0 +1,1 @@
+"""Experiments that train: families of growing models whose real outputs the instrument scores."""
