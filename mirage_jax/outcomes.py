@@ -80,7 +80,8 @@ def check(outcome: Outcome, vocabulary: int | None = None) -> None:
 
 
 def _check_values(kind: str, fields: Mapping[str, np.ndarray], vocabulary: int | None) -> None:
-    def refuse(name: str, bad: np.ndarray, expected: str) -> None:
+    def refuse(name: str, bad: np.ndarray | np.bool_, expected: str) -> None:
+        bad = np.asarray(bad)
         if bad.any():
             at = tuple(int(i) for i in np.argwhere(bad)[0])
             raise ValueError(f"{kind}.{name} must be {expected}, got {fields[name][at]} at {list(at)}")

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from mirage_jax.untrusted import csv_text, visible
 
@@ -47,7 +48,6 @@ STYLE: dict[str, Any] = {
     "lines.markersize": 4.5,
     "pdf.fonttype": 42,  # embedded TrueType
     "savefig.dpi": 170,
-    "text.parse_math": False,
 }
 
 
@@ -95,17 +95,26 @@ def curve(
     drawn.lines[0].set_gid(f"series:{label}")
 
 
-def level(ax: Axes, y: float, label: str) -> None:
-    """A horizontal reference line, such as chance."""
+def log_axis(ax: Axes, which: Literal["x", "y"] = "x", ticks: Sequence[float] | None = None) -> None:
+    """A log axis labelled in words, 10M or 1B on x and 0.01 on y; with `ticks`, at these places alone."""
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(FixedLocator(list(ticks)) if ticks is not None else LogLocator(numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def level(ax: Axes, y: float, label: str, kind: int = 0) -> None:
+    """A horizontal reference line, such as chance; the kind-th style of dashes."""
     low, high = ax.get_xlim()
-    line = ax.axhline(y, color=GREY, linewidth=0.9, linestyle=(0, (2, 2)), label=text(label), zorder=1)
+    line = ax.axhline(y, color=GREY, linewidth=0.9, linestyle=(0, ((2, 2), (6, 3))[kind % 2]), label=text(label), zorder=1)
     line.set_gid(f"level:{label}")
     ax.set_xlim(low, high)
 
 
 def text(label: object, limit: int = 42) -> str:
-    """A label as matplotlib shows it: control characters visible, short enough, and not hidden by a leading underscore."""
-    shown = visible(label, limit)
+    """A label as matplotlib shows it: no control characters, no mathtext, short, not hidden by a leading underscore."""
+    shown = visible(label, limit).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
 

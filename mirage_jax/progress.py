@@ -17,6 +17,7 @@ INTERVAL = 30.0  # seconds between lines where there is no terminal
 
 _quiet = False
 _bar = None
+_said = 0.0  # when the last line was said, by any track
 
 
 def echo(text: str, err: bool = False) -> None:
@@ -63,7 +64,9 @@ def shown(quiet: bool = False) -> Iterator[None]:
 def track(items: Sequence[T], label: str, weights: Sequence[float] | None = None) -> Iterator[T]:
     """Yield the items and show how many are done and the time left. With `weights`, how much of the expected work."""
     weights = weights or [1.0] * len(items)
-    label, whole, begun, said = visible(label, 40), sum(weights), time.monotonic(), time.monotonic()
+    global _said
+    label, whole, begun = visible(label, 40), sum(weights), time.monotonic()
+    _said = _said or begun
     bar, done = _bar, 0.0
     task = bar.add_task(label, total=whole) if bar else None
     for item, weight in zip(items, weights, strict=True):
@@ -72,8 +75,8 @@ def track(items: Sequence[T], label: str, weights: Sequence[float] | None = None
         now = time.monotonic()
         if bar and task is not None:
             bar.update(task, completed=done)
-        elif not _quiet and now - said >= INTERVAL:
-            said = now
+        elif not _quiet and now - _said >= INTERVAL:
+            _said = now
             left = (now - begun) * (whole - done) / done if done else 0.0
             echo(f"{label}: {done / whole:.0%}, {left:.0f} s left", err=True)
     if bar and task is not None:

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -31,6 +31,7 @@ class Output(NamedTuple):
     results: Mapping[str, pd.DataFrame] = {}
 
 
+@runtime_checkable
 class Study(Protocol):
     """The parts of a study module."""
 

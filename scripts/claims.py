@@ -166,44 +166,53 @@ def _arithmetic_linear(instructgpt: pd.DataFrame, tests: pd.DataFrame) -> Found:
     return Found(status, float(off.max()), n=len(rows), note=f"By model: {', '.join(f'{v:.2f}' for v in sorted(off))}.")
 
 
-def _level(noise: pd.DataFrame) -> float:
-    return float(noise.loc[noise["quantile"] == 0.95, "score"].iloc[0])
+def sharper_than_line(scores: pd.DataFrame, column: str) -> pd.Series:
+    """Whether a curve scores above a straight line over as many scales, which scores their number less one."""
+    return scores[column] > scores["scales"] - 1
 
 
-def looks_emergent(scores: pd.DataFrame, noise: pd.DataFrame) -> list[str]:
-    """Multiple-choice tasks whose accuracy has an emergence score above the 95% quantile of noise, highest first."""
-    rows = scores[scores["accuracy"] & (scores["metric"] == "multiple_choice_grade")]
-    rows = rows[rows["emergence_floor"] > _level(noise)]
-    return list(rows.sort_values("emergence_floor", ascending=False)["task"])
+def looks_emergent(scores: pd.DataFrame) -> list[str]:
+    """Multiple-choice tasks of at least 100 items whose accuracy scores above a straight line, highest first.
+
+    By the score as printed in the paper, without a floor; a smaller task's jump is one or two items.
+    """
+    rows = scores[scores["accuracy"] & (scores["metric"] == "multiple_choice_grade") & (scores["n"] >= 100)]
+    rows = rows[sharper_than_line(rows, "emergence_inf")]
+    return list(rows.sort_values("emergence_inf", ascending=False)["task"])
 
 
 def _bigg_rare(scores: pd.DataFrame, noise: pd.DataFrame) -> Found:
     rows = scores[scores["accuracy"]]
-    above = int((rows["emergence_floor"] > _level(noise)).sum())
-    note = f"That level is {_level(noise):.1f}; by noise alone 5% would be above it."
-    found = _share(above, len(rows), "holds", note)
-    return found if (found.high or 1) < 0.5 else found._replace(status="fails")
+    level = float(noise.loc[noise["quantile"] == 0.95, "floor"].iloc[0])
+    noisy = int((rows["emergence_floor"] > level).sum())
+    found = _share(int(sharper_than_line(rows, "emergence_floor").sum()), len(rows), "holds")
+    found = found._replace(note=f"{noisy} tasks are above {level:.1f}, which one curve in twenty reaches at chance.")
+    return found if (found.high or 1) < 0.25 else found._replace(status="fails")
 
 
-def _bigg_continuous(scores: pd.DataFrame, noise: pd.DataFrame) -> Found:
-    tasks = looks_emergent(scores, noise)
-    brier = scores[(scores["metric"] == "lass:conf_normalized_bs") & scores["task"].isin(tasks)]
-    gone = int((brier["emergence_inf"] <= _level(noise)).sum())
+def _bigg_continuous(scores: pd.DataFrame) -> Found:
+    tasks = looks_emergent(scores)
     if not tasks:
-        return Found("not testable here", note="No multiple-choice task is above noise.")
-    return _share(gone, len(tasks), "holds" if gone == len(tasks) else "mixed" if gone else "fails")
+        return Found("not testable here", note="No such task.")
+    brier = scores[(scores["metric"] == "lass:conf_normalized_bs") & scores["task"].isin(tasks)]
+    gone = len(tasks) - int(sharper_than_line(brier, "emergence_inf").sum())
+    floor = scores[scores["accuracy"] & scores["task"].isin(tasks)]
+    already = len(tasks) - int(sharper_than_line(floor, "emergence_floor").sum())
+    note = f"Tasks: {', '.join(tasks)}. A floor at the test's resolution alone removes {already} of {len(tasks)}."
+    return _share(gone, len(tasks), "holds" if gone == len(tasks) else "mixed" if gone else "fails", note)
 
 
-def _bigg_infinite(scores: pd.DataFrame) -> Found:
+def _bigg_zero_median(scores: pd.DataFrame) -> Found:
     rows = scores[scores["accuracy"]]
-    finite = rows[np.isfinite(rows["emergence_inf"])].sort_values("emergence_inf")
-    infinite = len(rows) - len(finite)
-    floored = int(np.isinf(rows["emergence_floor"]).sum())
+    infinite, flat = np.isinf(rows["emergence_inf"]), rows["range"] == 0
+    top = rows[~infinite].sort_values("emergence_inf").iloc[-1]
     note = (
-        f"The largest finite score is {finite['emergence_inf'].iloc[-1]:.1f} ({finite['task'].iloc[-1]}); with the step "
-        f"floored at what the test resolves {floored} are infinite."
+        f"{infinite.sum()} are infinite and {flat.sum()} flat (0/0). The largest finite score is {top['emergence_inf']:.1f} "
+        f"({top['task']}). With the step floored at what the test resolves {np.isinf(rows['emergence_floor']).sum()} are "
+        f"infinite and the largest is {rows['emergence_floor'].max():.1f}."
     )
-    return _share(infinite, len(rows), "fails" if infinite else "holds", note)
+    unusable = int((infinite | flat).sum())
+    return _share(unusable, len(rows), "fails" if unusable else "holds", note)
 
 
 def _digits_induced(means: pd.DataFrame) -> Found:
@@ -309,7 +318,8 @@ CLAIMS = (
         "bigg_rare",
         "Few tasks look emergent.",
         "section 4, figure 5 (the paper counts metrics; these data hold one accuracy a task)",
-        "Share of 85 tasks whose floored emergence score is above what one curve in twenty reaches at chance; holds below half.",
+        "Share of 85 tasks whose floored emergence score is above a straight line's (11 over twelve sizes); holds if "
+        "significantly below a quarter.",
         ("bigg_scores", "bigg_noise"), _bigg_rare, BIGG, "bigg_scores",
     ),
     Claim(
@@ -322,9 +332,10 @@ CLAIMS = (
         "bigg_continuous",
         "On tasks that look emergent under accuracy, emergence disappears under a Brier score.",
         "section 4, figure 6, with the continuous score at hand",
-        "Share of the multiple-choice tasks above noise under accuracy that are not under the Brier score of the model's "
-        "confidence in its own answer; holds if all, mixed if some.",
-        ("bigg_scores", "bigg_noise"), _bigg_continuous, BIGG, "bigg_brier",
+        "Of the multiple-choice tasks of 100 items and more whose accuracy scores above a straight line (11, by the score as "
+        "printed), the share that does not under the Brier score of the model's confidence in its own answer; holds if all, "
+        "mixed if some.",
+        ("bigg_scores",), _bigg_continuous, BIGG, "bigg_brier",
     ),
     Claim(
         "bigbench_brier",
@@ -365,8 +376,8 @@ CLAIMS = (
         "emergence_score_finite",
         "The emergence score as printed is a usable number for every task.",
         "equation 1",
-        "Share of 85 tasks whose score is infinite because the median step is zero.",
-        ("bigg_scores",), _bigg_infinite, BIGG, "bigg_scores", True,
+        "Share of 85 tasks whose median step is zero, so that the score divides by zero.",
+        ("bigg_scores",), _bigg_zero_median, BIGG, "bigg_scores", True,
     ),
     Claim(
         "erratum_sign",

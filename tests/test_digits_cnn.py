@@ -15,7 +15,7 @@ from mirage_jax import table
 from train import digits_cnn
 from train.data import digest, digits
 from train.digits_cnn import NAME, PRESETS, Config, Trained, run
-from train.models import Conv, LeNet, Widths, lenet_widths
+from train.models import Conv, Widths, lenet_widths
 
 SHORT = Config(seeds=2, widths=(1 / 42, 1 / 6), steps=60)
 
@@ -68,9 +68,9 @@ def test_parameters_by_hand():
 
 
 def test_initial_weights_have_the_gain():
-    kernel = LeNet(lenet_widths(1), rngs=nnx.Rngs(0)).hidden1.kernel[...]
+    kernel = Conv(8, 32, rngs=nnx.Rngs(0)).linear.kernel[...]
     # uniform on +-a has variance a^2/3; its sample variance has standard error var * sqrt(.8 / size)
-    variance = 1.4**2 / 64
+    variance = 1.4**2 / (3 * 3 * 8)
     assert abs(float(jnp.var(kernel)) - variance) < 4.5 * variance * math.sqrt(0.8 / kernel.size)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 import pandas as pd
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from mirage_jax import table
 from mirage_jax.estimators import bootstrap_clusters, clopper_pearson, estimate
@@ -114,7 +114,7 @@ def _members(
     key_init, key_batches = jax.random.split(key)
     graph, params = nnx.split(LeNet(net, rngs=nnx.Rngs(key_init)))
 
-    def loss(params: nnx.State, items: tuple[Array, Array]) -> Float[Array, ""]:
+    def loss(params: PyTree, items: tuple[Array, Array]) -> Float[Array, ""]:
         images, labels = items
         logits = nnx.merge(graph, params)(images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
@@ -145,7 +145,7 @@ def _told(metric: str, chance: float, how: dict[str, str], **options: int) -> di
 def subset_score(right: Bool[np.ndarray, " item"], K: int) -> dict[str, Any]:
     """Subset accuracy of one member, its interval and n."""
     n, c = right.size, int(right.sum())
-    score = float(evaluate(Attempts(jnp.asarray(n), jnp.asarray(c)), "subset_accuracy", K=K)["subset_accuracy"])
+    score = evaluate(Attempts(jnp.asarray([n]), jnp.asarray([c])), "subset_accuracy", K=K)["subset_accuracy"].item()
     # With independent images the expectation is p^K, which grows with p: the K-th powers of an exact interval's ends
     # cover it exactly as often as the ends cover p. Where c < K the score is 0, below the lower end: widen to it.
     low, high = (float(end) ** K for end in clopper_pearson(c, n))

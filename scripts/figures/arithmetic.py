@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mirage_jax.plotting import compact, curve, panels
+from mirage_jax.plotting import curve, log_axis, panels
 
 TABLES = ("toy", "instructgpt")
 DATA = "simulated; InstructGPT completions, mukobi/GPT-3-Multiplication-Tables (MIT)"
@@ -26,15 +26,14 @@ def draw(toy: pd.DataFrame, instructgpt: pd.DataFrame) -> Figure:
         _curves(ax, closed[closed["metric"] == metric], marker=False)
     for ax, metric in ((b, "exact_match"), (d, "token_edit_distance")):
         _curves(ax, real[real["metric"] == metric], marker=True)
+    scales = sorted(real["scale"].unique())
     titles = ("A toy model, exact match", "B real answers, exact match", "C toy model, edit distance", "D real answers, edit distance")
     for ax, title in zip((a, b, c, d), titles, strict=True):
-        ax.set(xscale="log", xlabel="parameters", title=title, xlim=(2e8, 3e11))
+        ax.set(xlabel="parameters", title=title)
+        log_axis(ax, ticks=scales)
+        ax.set_xlim(2e8, 3e11)
         ax.set_ylabel("share right" if ax in (a, b) else "edits per answer")
-    scales = sorted(real["scale"].unique())
-    for ax in (b, d):
-        ax.set_xticks(scales, [compact(x) for x in scales])
-        ax.minorticks_off()
-    b.legend(loc="upper left", title="digits", title_fontsize=8)
+    d.legend(loc="upper right", title="digits", title_fontsize=8)
     return figure
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mirage_jax.plotting import curve, level, panels
+from mirage_jax.plotting import curve, level, log_axis, panels
 
 TABLES = ("instructgpt", "instructgpt_tests")
 DATA = "InstructGPT completions, mukobi/GPT-3-Multiplication-Tables (MIT)"
@@ -34,10 +34,12 @@ def draw(instructgpt: pd.DataFrame, tests: pd.DataFrame) -> Figure:
         at = tests[(tests["test"] == "independence_ratio") & (tests["model"] == model)].sort_values("length")
         curve(c, at["length"], at["value"], at["low"], at["high"], label=model, kind=kind)
     level(c, 1.0, "independent digits")
-    a.set(yscale="log", ylim=(5e-5, 2), title="A exact match", ylabel="share right")
+    log_axis(a, "y")
+    log_axis(c, "y", ticks=(1, 2, 5, 10, 20, 40))
+    a.set(ylim=(5e-5, 2), title="A exact match", ylabel="share right")
     b.set(title="B edit distance", ylabel="edits per answer")
-    c.set(yscale="log", title="C independence ratio", ylabel="joint rate / product of rates")
+    c.set(title="C independence ratio", ylabel="joint rate / product")
     for ax in (a, b, c):
-        ax.set(xlabel="digits of the right answer", xticks=lengths)
-    c.legend(loc="upper left", fontsize=7)
+        ax.set(xlabel="digits", xticks=lengths)
+    figure.legend(*c.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure

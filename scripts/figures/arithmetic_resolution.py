@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mirage_jax.plotting import compact, curve, panels
+from mirage_jax.plotting import curve, log_axis, panels
 
 TABLES = ("instructgpt",)
 DATA = "InstructGPT completions, mukobi/GPT-3-Multiplication-Tables (MIT)"
@@ -33,11 +33,11 @@ def draw(instructgpt: pd.DataFrame) -> Figure:
                 curve(ax, none["scale"], none["high"], label=label, kind=kind, line=False, markerfacecolor="none")
             chance = float(at["chance"].iloc[0])
             ends = [scales[0] / 1.6, scales[0] * 1.15]
-            curve(ax, ends, [chance, chance], label=f"chance, {length} digits", kind=4, marker=False, linewidth=1.0, named=False)
-        ax.set(xscale="log", yscale="log", xlabel="parameters", ylim=(5e-5, 1.6))
+            curve(ax, ends, [chance, chance], label=f"chance, {length} digits", kind=4, marker=False, linestyle="-", linewidth=1.0, named=False)
+        ax.set(xlabel="parameters", ylim=(5e-5, 1.6))
+        log_axis(ax, ticks=scales)
+        log_axis(ax, "y")
         ax.set_title("all items" if items == "all" else f"{items} items a length")
-        ax.set_xticks(scales, [compact(x) for x in scales])
-        ax.minorticks_off()
     axes[0].set_ylabel("exact match")
-    axes[0].legend(loc="upper left", fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

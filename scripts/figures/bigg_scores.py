@@ -11,9 +11,9 @@ DATA = "BIG-G scores, derived from wschella/lass"
 TITLE = "Emergence scores of BIG-G on 85 tasks"
 CAPTION = (
     "Signed range of a task's accuracy over its typical step between the twelve sizes. Left: as published, a zero typical "
-    "step divides by zero: those tasks score infinity and stand at the top. Right: with the step raised to the standard "
-    "error of a difference of two scores, none is infinite. Dashed: what one curve in twenty scores at pure chance over "
-    "twelve sizes. T = 0, 3-shot."
+    "step divides by zero: those tasks score infinity and stand at the edge. Right: with the step raised to the standard "
+    "error of a difference of two scores, none is infinite. Long dashes: a straight line over "
+    "twelve sizes, 11. Short dashes: what one curve in twenty scores at pure chance. T = 0, 3-shot."
 )
 
 
@@ -21,17 +21,18 @@ def draw(scores: pd.DataFrame, noise: pd.DataFrame) -> Figure:
     """Sorted scores under the two policies."""
     figure, axes = panels(1, 2, height=3.0)
     accuracy = scores[scores["accuracy"]]
-    for ax, column, title in zip(
-        axes, ("emergence_inf", "emergence_floor"), ("A zero median gives infinity", "B floor at the resolution"), strict=True
+    for ax, policy, title in zip(
+        axes, ("inf", "floor"), ("A zero median gives infinity", "B floor at the resolution"), strict=True
     ):
-        y = np.sort(accuracy[column].to_numpy())[::-1]
+        y = np.sort(accuracy[f"emergence_{policy}"].to_numpy())[::-1]
         rank = np.arange(1, y.size + 1)
         finite = np.isfinite(y)
         curve(ax, rank[finite], y[finite], label="finite", kind=0, line=False)
         if not finite.all():
-            top = np.full((~finite).sum(), 1.12 * y[finite].max())
-            curve(ax, rank[~finite], top, label=f"infinite: {(~finite).sum()} tasks", kind=1, line=False)
+            edge = np.where(y[~finite] > 0, 1.12 * y[finite].max(), 1.3 * y[finite].min())
+            curve(ax, rank[~finite], edge, label=f"infinite: {(~finite).sum()} tasks", kind=1, line=False)
         ax.set(xlabel="task, by rank", ylabel="emergence score", title=title)
-        level(ax, float(noise.loc[noise["quantile"] == 0.95, "score"].iloc[0]), "95% of noise")
+        level(ax, float(accuracy["scales"].max() - 1), "a straight line", kind=1)
+        level(ax, float(noise.loc[noise["quantile"] == 0.95, policy].iloc[0]), "1 in 20 at chance")
         ax.legend(loc="upper right")
     return figure

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mirage_jax.plotting import curve, panels
+from mirage_jax.plotting import curve, log_axis, panels
 
 TABLES = ("digits_cnn", "digits_cnn_curve")
 DATA = "digits bundled with scikit-learn"
@@ -25,8 +25,10 @@ def draw(digits_cnn: pd.DataFrame, means: pd.DataFrame) -> Figure:
     curve(b, brier["scale"], brier["score"], label="one seed", kind=0, line=False)
     mean = brier.groupby("scale")["score"].mean()
     curve(b, mean.index, mean, label="mean over seeds", kind=1, marker=False)
-    a.set(xscale="log", xlabel="parameters", ylabel="K of K images right", title="A subset accuracy")
-    b.set(xscale="log", xlabel="parameters", ylabel="Brier score (sum over classes)", title="B the same networks")
-    a.legend(loc="upper left")
+    a.set(xlabel="parameters", ylabel="K of K images right", title="A subset accuracy")
+    b.set(xlabel="parameters", ylabel="Brier score (sum over classes)", title="B the same networks")
+    log_axis(a)
+    log_axis(b)
+    a.legend(loc="lower right")
     b.legend(loc="upper right")
     return figure

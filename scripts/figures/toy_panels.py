@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mirage_jax.plotting import curve, panels
+from mirage_jax.plotting import curve, log_axis, panels
 
 TABLES = ("toy",)
 DATA = "simulated"
@@ -33,9 +33,10 @@ def draw(toy: pd.DataFrame) -> Figure:
     titles = ("A cross-entropy", "B token success", "C exact match", "D multiple choice", "E edit distance", "F Brier score")
     units = ("nats per token", "probability", "share right", "share right", "tokens", "(1 - p)²")
     for ax, title, unit in zip((a, b, c, d, e, f), titles, units, strict=True):
-        ax.set(xscale="log", xlabel="parameters", ylabel=unit, title=title)
-    c.legend(loc="upper left", title="target length", title_fontsize=8)
-    d.legend(loc="upper left")
+        ax.set(xlabel="parameters", ylabel=unit, title=title)
+        log_axis(ax)
+    e.legend(loc="upper right", title="target length", title_fontsize=8)
+    d.legend(loc="lower right")
     return figure
 
 

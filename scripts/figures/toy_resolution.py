@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mirage_jax.plotting import compact, curve, panels
+from mirage_jax.plotting import compact, curve, log_axis, panels
 
 TABLES = ("toy",)
 DATA = "simulated"
@@ -28,7 +28,8 @@ def draw(toy: pd.DataFrame) -> Figure:
             shown = simulated[(simulated["n"] == n) & (simulated["length"] == length)]
             label = f"L = {length}, one test"
             curve(ax, shown["scale"], shown["score"], shown["low"], shown["high"], label=label, kind=kind, line=False)
-        ax.set(xscale="log", xlabel="parameters", title=f"{compact(n) if n >= 10_000 else n} test items")
+        log_axis(ax)
+        ax.set(xlabel="parameters", title=f"{compact(n) if n >= 10_000 else n} test items")
     axes[0].set_ylabel("exact match")
-    axes[0].legend(loc="upper left")
+    axes[-1].legend(loc="upper left")
     return figure

@@ -78,9 +78,10 @@ def _noise(config: Config) -> pd.DataFrame:
     """One-sided quantiles of the emergence score of models that all guess, over as many scales as there are sizes."""
     shape = (config.draws, len(SIZES), config.items)
     right = jax.random.bernoulli(jax.random.key(config.seed), config.chance, shape).sum(-1)
-    scores = [emergence_score(y, n=config.items) for y in np.asarray(right) / config.items]
-    quantiles = (0.9, 0.95, 0.99)
-    return pd.DataFrame({"quantile": quantiles, "score": np.quantile(scores, quantiles), "draws": config.draws})
+    curves, q = np.asarray(right) / config.items, (0.9, 0.95, 0.99)
+    floor = np.quantile([emergence_score(y, n=config.items) for y in curves], q)
+    inf = np.quantile([emergence_score(y, zero_median="inf") for y in curves], q)
+    return pd.DataFrame({"quantile": q, "floor": floor, "inf": inf, "draws": config.draws})
 
 
 def accuracy_metric(task: str) -> str:

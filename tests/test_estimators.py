@@ -1,0 +1,275 @@
+"""Intervals against published vectors and exact coverage; bootstraps by construction; the planner by brute force."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats  # scipy 1.17.1
+
+from mirage_jax import estimators
+from mirage_jax.estimators import (
+    bootstrap_clusters,
+    bootstrap_items,
+    clopper_pearson,
+    estimate,
+    jeffreys,
+    plan_test_size,
+    student_t,
+    wilson,
+)
+
+RATES = [wilson, clopper_pearson, jeffreys]
+
+
+@pytest.mark.parametrize(
+    ("interval", "k", "low", "high"),
+    [  # science 11.1, n = 100
+        (wilson, 0, 0, 0.0370), (clopper_pearson, 0, 0, 0.0362), (jeffreys, 0, 0, 0.0247),
+        (wilson, 1, 0.00177, 0.0545), (clopper_pearson, 1, 0.00025, 0.0545), (jeffreys, 1, 0.00108, 0.0458),
+        (wilson, 5, 0.0215, 0.1118), (clopper_pearson, 5, 0.0164, 0.1128), (jeffreys, 5, 0.0193, 0.1061),
+        (wilson, 50, 0.4038, 0.5962), (clopper_pearson, 50, 0.3983, 0.6017),
+    ],
+)  # fmt: skip
+def test_interval_vectors(interval, k, low, high):
+    found = interval(k, 100)
+    assert float(found.low) == pytest.approx(low, abs=5e-6 if low < 0.01 else 5e-5)  # digits as printed there
+    assert float(found.high) == pytest.approx(high, abs=5e-5)
+
+
+@pytest.mark.parametrize("n", [10, 30, 100, 1000])
+def test_clopper_pearson_covers_at_every_rate(n):
+    k = np.arange(n + 1)
+    low, high = clopper_pearson(k, n)
+    p = np.concatenate([[0.001, 0.003], np.linspace(0.005, 0.995, 199), [0.997, 0.999]])[:, None]
+    covered = (low <= p) & (p <= high)
+    coverage = (stats.binom.pmf(k, n, p) * covered).sum(1)
+    assert coverage.min() >= 0.95 - 1e-12
+
+
+@pytest.mark.parametrize("n", [30, 100, 1000])
+@pytest.mark.parametrize("interval", [wilson, jeffreys])
+def test_wilson_and_jeffreys_cover_on_average(interval, n):
+    # the mean over uniform p is exact: the integral of a binomial weight over [low, high] is a difference of Beta laws
+    k = np.arange(n + 1)
+    low, high = interval(k, n)
+    beta = stats.beta(k + 1, n - k + 1)
+    assert 0.94 <= (beta.cdf(high) - beta.cdf(low)).sum() / (n + 1) <= 0.96
+
+
+@given(st.integers(1, 5000), st.floats(0, 1), st.sampled_from(RATES), st.floats(0.5, 0.999))
+def test_intervals_hold_the_rate_and_are_symmetric(n, share, interval, level):
+    k = round(share * n)
+    low, high = interval(k, n, level)
+    mirrored = interval(n - k, n, level)
+    assert 0 <= low <= k / n + 1e-12
+    assert k / n - 1e-12 <= high <= 1
+    assert float(low) == pytest.approx(1 - float(mirrored.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("interval", RATES)
+@pytest.mark.parametrize(
+    ("k", "n", "level", "message"),
+    [
+        (0, 0, 0.95, "needs n >= 1, got n = 0"),
+        (5, 4, 0.95, r"successes must lie in \[0, n\], got 5 of 4"),
+        (-1, 4, 0.95, "got -1 of 4"),
+        (1, 4, 1.0, r"level must lie in \(0, 1\), got 1.0"),
+        (1, 4, 0.0, "got 0.0"),
+    ],
+)
+def test_intervals_refuse(interval, k, n, level, message):
+    with pytest.raises(ValueError, match=message):
+        interval(k, n, level)
+
+
+def test_student_t_by_hand():
+    low, high = student_t(np.array([1.0, 2.0, 3.0]))  # mean 2, s = 1, t(.975, 2) = 4.302653 (printed tables)
+    assert float(high) - 2 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert float(low) + float(high) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("values", [[1.0], [2.0, 2.0, 2.0]])
+def test_student_t_of_no_seen_spread_is_no_interval(values):
+    assert np.isnan(student_t(np.array(values))).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([], "at least one value"), ([1.0, math.nan], "finite values, got nan"), ([[1.0]], "vector")],
+)
+def test_student_t_refuses(values, message):
+    with pytest.raises(ValueError, match=message):
+        student_t(np.array(values))
+
+
+def test_estimate_of_counts():
+    found = estimate(np.array([1, 0, 0, 0, math.nan]), "exact_match")
+    low, high = clopper_pearson(1, 4)
+    assert found == (0.25, float(low), float(high), math.sqrt(0.25 * 0.75 / 4), 4, 1)
+
+
+@pytest.mark.parametrize("metric", ["token_edit_distance", "multiple_choice_grade"])  # the second: fractional weights
+def test_estimate_of_means(metric):
+    values = np.array([0.5, 1.0, 0.0, 0.25])
+    found, (low, high) = estimate(values, metric), student_t(values)
+    assert found == (values.mean(), float(low), float(high), values.std(ddof=1) / 2, 4, 0)
+
+
+def test_estimate_of_one_item_has_no_interval():
+    found = estimate(np.array([2.0]), "token_edit_distance")
+    assert found.score == 2 and found.n == 1
+    assert np.isnan([found.low, found.high, found.se]).all()
+
+
+@pytest.mark.parametrize("values", [[], [math.nan, math.nan]])
+def test_no_number_from_nothing(values):
+    with pytest.raises(ValueError, match="no number from nothing"):
+        estimate(np.array(values), "exact_match")
+
+
+# --- bootstraps ---
+
+KEY = jax.random.key(0)
+
+
+def test_bootstrap_of_items_covers():
+    rng = np.random.default_rng(0)
+    trials, items = 1000, 100
+    values = rng.exponential(1.0, (items, trials))  # each column is a data set of its own
+    low, high = bootstrap_items(KEY, values, resamples=500)
+    coverage = ((low <= 1) & (high >= 1)).mean()
+    slack = 4.5 * math.sqrt(0.95 * 0.05 / trials)
+    assert 0.93 - slack <= coverage <= 0.97 + slack  # R12: 93 to 97 %
+
+
+@pytest.mark.parametrize("bootstrap", [bootstrap_items, bootstrap_clusters])
+def test_same_key_same_interval(bootstrap):
+    values = np.random.default_rng(1).normal(size=(20, 3))
+    one, two, other = (bootstrap(key, values, resamples=64) for key in (KEY, KEY, jax.random.key(1)))
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("bootstrap", [bootstrap_items, bootstrap_clusters])
+def test_more_resamples_keep_the_earlier_ones(bootstrap):
+    values = np.random.default_rng(2).normal(size=(20, 5))
+    low, high = np.inf, -np.inf
+    for resamples in (1, 2, 65):
+        ends = bootstrap(
+            KEY, values, lambda x: x.mean(), resamples=resamples, level=1 - 1e-12
+        )  # least and greatest draw
+        assert ends.low <= low + 1e-6 and ends.high >= high - 1e-6
+        low, high = ends
+    assert low < high
+
+
+def test_items_side_by_side_stay_paired():
+    x = np.random.default_rng(3).normal(size=(30,)).astype(np.float32)
+    values = np.stack([x, x + np.float32(2)], 1)
+    low, high = bootstrap_items(KEY, values, lambda r: (r[:, 1] - r[:, 0]).mean(), resamples=100)
+    assert float(low) == pytest.approx(2, abs=1e-6) and float(high) == pytest.approx(2, abs=1e-6)
+
+
+def test_clusters_resample_the_seeds():
+    values = np.tile(
+        np.array([0.0, 1.0]), (50, 1)
+    )  # items agree, two seeds differ: a mean is 0, 1/2 or 1, with 1/4, 1/2, 1/4
+    low, high = bootstrap_clusters(KEY, values, resamples=200)
+    assert (float(low), float(high)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bootstrap_items(KEY, np.zeros(10)), "10 equal items is a point.*use clopper_pearson"),
+        (lambda: bootstrap_items(KEY, np.ones((10, 2))), "equal items"),
+        (lambda: bootstrap_items(KEY, np.ones(1)), "at least 2 of what it resamples"),
+        (lambda: bootstrap_clusters(KEY, np.ones((3, 4))), "equal items"),
+        (lambda: bootstrap_clusters(KEY, np.arange(3.0)), r"needs values of \[items, seeds, ...\]"),
+        (lambda: bootstrap_clusters(KEY, np.arange(3.0)[:, None]), "at least 2"),
+        (lambda: bootstrap_items(KEY, np.arange(3.0), resamples=0), "resamples must be >= 1, got 0"),
+    ],
+)
+def test_bootstraps_refuse(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_statistic_may_have_any_shape():
+    values = jnp.asarray(np.random.default_rng(4).normal(size=(10, 3)))
+    assert bootstrap_items(KEY, values, resamples=16).low.shape == (3,)
+
+
+# --- how many items a test needs ---
+
+
+@pytest.mark.parametrize(
+    ("p", "length", "seen", "relative"),
+    [  # science 11.2; the row of p=.5, L=20 is printed there to three digits: here a = 2^-20 exactly
+        (0.5, 5, 95, 3_100), (0.5, 10, 3_067, 102_300), (0.5, 20, 3_141_252, 104_857_500),
+        (0.7, 10, 105, 3_441), (0.7, 20, 3_753, 125_226), (0.9, 20, 24, 723),
+    ],
+)  # fmt: skip
+def test_planner_table(p, length, seen, relative):
+    found = plan_test_size(p, length)
+    assert found == seen if length < 20 or p != 0.5 else found == pytest.approx(3.14e6, rel=1e-3)
+    assert plan_test_size(p, length, relative_error=0.1) == relative
+
+
+@given(st.floats(0.05, 0.95), st.integers(1, 5))
+def test_planned_size_is_the_smallest_at_which_an_ability_is_seen(p, length):
+    n, a = plan_test_size(p, length), p**length
+    assert 1 - (1 - a) ** n >= 0.95 - 1e-9
+    assert n == 1 or 1 - (1 - a) ** (n - 1) < 0.95 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("p", "length", "chance", "power"),
+    [
+        (0.6, 1, 0.5, 0.8),
+        (0.6, 1, 0.25, 0.95),
+        (0.9, 3, 0.1, 0.9),
+        (0.3, 1, 0.25, 0.9),
+        (0.5, 1, 0.0, 0.95),
+        (0.99, 1, 0.5, 0.5),
+    ],
+)
+def test_above_chance_by_brute_force(p, length, chance, power):
+    found, a = plan_test_size(p, length, power, chance=chance), p**length
+
+    def reaches(n):
+        size = stats.binom.sf(np.arange(-1, n + 1), n, chance)  # P(X >= k), k = 0 .. n + 1
+        return stats.binom.sf(int(np.argmax(size <= 0.05)) - 1, n, a) >= power
+
+    assert all(reaches(n) for n in range(found, 2 * found + 1))
+    assert found == 1 or not reaches(found - 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "message"),
+    [
+        ((0.0, 1), {}, r"p must lie in \(0, 1\), got 0.0"),
+        ((1.0, 1), {}, "p must lie in"),
+        ((0.5, 0), {}, "length must be >= 1, got 0"),
+        ((0.5, 1, 1.0), {}, "power must lie in"),
+        ((0.5, 1), {"relative_error": 0.0}, "relative_error must be positive, got 0.0"),
+        ((0.5, 1), {"relative_error": 0.1, "chance": 0.1}, "not both"),
+        ((0.5, 1), {"chance": 0.5}, "must be above chance, got chance = 0.5"),
+    ],
+)
+def test_planner_refuses(args, options, message):
+    with pytest.raises(ValueError, match=message):
+        plan_test_size(*args, **options)
+
+
+def test_public_names_are_the_functions():
+    import mirage_jax
+
+    assert mirage_jax.wilson is estimators.wilson
+    assert set(mirage_jax.__all__) <= set(dir(mirage_jax))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = mirage_jax.nonsense
