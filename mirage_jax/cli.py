@@ -5,7 +5,7 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mirage_jax import errors
 from mirage_jax.errors import InputError
@@ -110,7 +110,7 @@ def _inside(folder: Path) -> list[Path]:
     return found
 
 
-def _show(df: "pandas.DataFrame") -> None:  # noqa: F821
+def _show(df: Any) -> None:
     """Print each score with its interval and n; cells in which many answers are missing or unreadable are marked."""
     from mirage_jax import table
     from mirage_jax.progress import echo

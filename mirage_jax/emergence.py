@@ -7,7 +7,7 @@ References:
 from typing import Literal
 
 import numpy as np
-from jaxtyping import ArrayLike
+from numpy.typing import ArrayLike
 from scipy import stats
 
 ZeroMedian = Literal["floor", "inf", "clip", "drop"]
@@ -96,7 +96,7 @@ def rank_correlation(
     y, _ = _curve(scores, scales, direction, None, None)
     if y.size < 3 or np.ptp(y) == 0:
         return float("nan")
-    return float(stats.spearmanr(np.arange(y.size), y).statistic)
+    return float(np.corrcoef(np.arange(y.size), stats.rankdata(y))[0, 1])
 
 
 def _signed_range(y: np.ndarray) -> float:

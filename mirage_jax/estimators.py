@@ -10,7 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Key
+from jaxtyping import Array, Key
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from mirage_jax.metrics.facts import METRICS

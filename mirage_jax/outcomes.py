@@ -6,44 +6,44 @@ Each outcome checks the values it holds (`check`), once, on concrete arrays, bef
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
+import jax.core
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-Vector = ArrayLike | Array
+Values = Array | np.ndarray
 
 
 class Tokens(NamedTuple):
     """Token sequences: a target and what the model produced. Padding is a length, never a sentinel."""
 
-    target: Int[Array, "*batch target_width"]
-    target_length: Int[Array, "*batch"]
-    predicted: Int[Array, "*batch predicted_width"]
-    predicted_length: Int[Array, "*batch"]
-    target_log_prob: Float[Array, "*batch target_width"] | None = None  # nats, of each target token
+    target: Int[Values, "*batch target_width"]
+    target_length: Int[Values, "*batch"]
+    predicted: Int[Values, "*batch predicted_width"]
+    predicted_length: Int[Values, "*batch"]
+    target_log_prob: Float[Values, "*batch target_width"] | None = None  # nats, of each target token
 
 
 class Choices(NamedTuple):
     """Multiple choice: the log-probability of each option and the score that choosing it earns."""
 
-    log_prob: Float[Array, "*batch choice"]  # nats; need not be normalised over the options
-    real: Bool[Array, "*batch choice"]  # False where an item has fewer options than the array is wide
-    weight: Float[Array, "*batch choice"]  # in [0, 1]; one-hot for a single right option
-    length: Int[Array, "*batch choice"] | None = None  # tokens or bytes of each option
-    prior_log_prob: Float[Array, "*batch choice"] | None = None  # of the option without the question
+    log_prob: Float[Values, "*batch choice"]  # nats; need not be normalised over the options
+    real: Bool[Values, "*batch choice"]  # False where an item has fewer options than the array is wide
+    weight: Float[Values, "*batch choice"]  # in [0, 1]; one-hot for a single right option
+    length: Int[Values, "*batch choice"] | None = None  # tokens or bytes of each option
+    prior_log_prob: Float[Values, "*batch choice"] | None = None  # of the option without the question
 
 
 class Errors(NamedTuple):
     """Reconstruction: the squared error of each sample, summed over its dimensions."""
 
-    squared: Float[Array, "*batch"]
+    squared: Float[Values, "*batch"]
 
 
 class Attempts(NamedTuple):
     """Repeated attempts at an item, or a test set: how many were made, how many were right."""
 
-    n: Int[Array, "*batch"]
-    correct: Int[Array, "*batch"]
+    n: Int[Values, "*batch"]
+    correct: Int[Values, "*batch"]
 
 
 Outcome = Tokens | Choices | Errors | Attempts

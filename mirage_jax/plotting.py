@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from numpy.typing import ArrayLike
 
 from mirage_jax.untrusted import csv_text, visible
 
@@ -28,7 +28,7 @@ LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), 
 GREY = "#6b6b6b"
 HEADER = ["panel", "series", "x", "y", "low", "high"]
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.labelsize": 9,
     "axes.spines.right": False,
@@ -56,7 +56,9 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(STYLE)
 
 
-def panels(rows: int, columns: int, width: float = 7.2, height: float = 2.5, **options: Any) -> tuple[Figure, Sequence[Axes]]:
+def panels(
+    rows: int, columns: int, width: float = 7.2, height: float = 2.5, **options: Any
+) -> tuple[Figure, Sequence[Axes]]:
     """A figure of rows x columns axes, in inches per figure width and per row, and its axes in reading order."""
     figure = Figure(figsize=(width, rows * height))
     axes = figure.subplots(rows, columns, squeeze=False, **options)
@@ -107,7 +109,9 @@ def log_axis(ax: Axes, which: Literal["x", "y"] = "x", ticks: Sequence[float] | 
 def level(ax: Axes, y: float, label: str, kind: int = 0) -> None:
     """A horizontal reference line, such as chance; the kind-th style of dashes."""
     low, high = ax.get_xlim()
-    line = ax.axhline(y, color=GREY, linewidth=0.9, linestyle=(0, ((2, 2), (6, 3))[kind % 2]), label=text(label), zorder=1)
+    line = ax.axhline(
+        y, color=GREY, linewidth=0.9, linestyle=(0, ((2, 2), (6, 3))[kind % 2]), label=text(label), zorder=1
+    )
     line.set_gid(f"level:{label}")
     ax.set_xlim(low, high)
 

@@ -6,7 +6,7 @@ Order of places: `--data-dir`, then MIRAGE_DATA, then the download cache that `m
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mirage_jax import files
 from mirage_jax.errors import InputError
@@ -27,10 +27,13 @@ DATASETS: Mapping[str, Dataset] = {
         licence="MIT",
         origin="github.com/mukobi/GPT-3-Multiplication-Tables @ 63c437f: InstructGPT completions, temperature 0",
         hashes={
-            "multiplication_data_GPT3-text-ada-001_0_100.csv": "7b4bda97916b610bcc24c7a127442baa80544c5d7dc921456a0688bf693c2e10",
-            "multiplication_data_GPT3-text-babbage-001_0_100.csv": "18cf43a39999684fc118fa16b650655391419df59cab259e908132cc0fce7fbc",
-            "multiplication_data_GPT3-text-curie-001_0_100.csv": "02bd8d1256d68e227d18fd7c729e830fba6d359b48bd4bf985dd1fb4533c930f",
-            "multiplication_data_GPT3-text-davinci-003_0_100.csv": "abac82a9910e279acf7701cf11abc868b8d4cf273327fe53c0e98c2a2770e2fd",
+            f"multiplication_data_GPT3-text-{engine}_0_100.csv": digest
+            for engine, digest in {
+                "ada-001": "7b4bda97916b610bcc24c7a127442baa80544c5d7dc921456a0688bf693c2e10",
+                "babbage-001": "18cf43a39999684fc118fa16b650655391419df59cab259e908132cc0fce7fbc",
+                "curie-001": "02bd8d1256d68e227d18fd7c729e830fba6d359b48bd4bf985dd1fb4533c930f",
+                "davinci-003": "abac82a9910e279acf7701cf11abc868b8d4cf273327fe53c0e98c2a2770e2fd",
+            }.items()
         },
         base=f"{_RAW}/mukobi/GPT-3-Multiplication-Tables/63c437f235500b9ae8d01e78c414f9b8b61b6b79/data",
     ),
@@ -73,7 +76,8 @@ def supply(name: str) -> str:
     dataset = _known(name)
     if dataset.base:
         return f"`mirage data {name}` downloads it ({dataset.licence})"
-    return f"it is derived from published files ({dataset.origin}): put {', '.join(dataset.hashes)} in DIR/{name} and give --data-dir DIR"
+    wanted = ", ".join(dataset.hashes)
+    return f"it is {dataset.origin}; put {wanted} in DIR/{name} and give --data-dir DIR"
 
 
 def fetch(name: str) -> Path:
@@ -84,9 +88,10 @@ def fetch(name: str) -> Path:
     if dataset.base is None:
         raise InputError(f"{name} cannot be downloaded: {supply(name)}")
     store = pooch.create(cache() / name, base_url=f"{dataset.base}/", registry=dict(dataset.hashes))
+    download: Any = pooch.HTTPDownloader(timeout=10)
     for file in dataset.hashes:
         try:
-            store.fetch(file, downloader=pooch.HTTPDownloader(timeout=10, progressbar=False))
+            store.fetch(file, downloader=download)
         except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
             raise InputError(
                 f"{name}/{file} could not be fetched from {dataset.base}: {type(error).__name__}"

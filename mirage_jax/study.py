@@ -11,9 +11,10 @@ import inspect
 import io
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -31,23 +32,12 @@ class Output(NamedTuple):
     results: Mapping[str, pd.DataFrame] = {}
 
 
-@runtime_checkable
-class Study(Protocol):
-    """The parts of a study module."""
-
-    __doc__: str | None
-    NAME: str
-    DATA: tuple[str, ...]
-    PRESETS: Mapping[str, Any]
-    run: Callable[..., Output]
-
-
-def main(study: Study, argv: Sequence[str] | None = None) -> int:
+def main(study: ModuleType, argv: Sequence[str] | None = None) -> int:
     """`python -m PACKAGE.NAME [--preset quick|full] [--out DIR] [--data-dir DIR] [--seed N] ...`: run one study."""
     return errors.run(lambda: _main(study, sys.argv[1:] if argv is None else argv))
 
 
-def _main(study: Study, argv: Sequence[str]) -> int:
+def _main(study: ModuleType, argv: Sequence[str]) -> int:
     import tyro
 
     preset = _preset(argv)
@@ -62,7 +52,7 @@ def _main(study: Study, argv: Sequence[str]) -> int:
         ],
         frozen=True,
     )
-    program = f"python -m {Path(inspect.getfile(study)).parent.name}.{study.NAME}"  # pyright: ignore[reportArgumentType]
+    program = f"python -m {Path(inspect.getfile(study)).parent.name}.{study.NAME}"
     args = parse(command, command(study.PRESETS[preset]), argv, program, study.__doc__)
     with shown(args.quiet):
         path = execute(study, args.config, args.out, args.data_dir)
@@ -93,7 +83,7 @@ def _preset(argv: Sequence[str]) -> str:
     return "quick"
 
 
-def execute(study: Study, config: Any, out: Path, data_dir: Path | None = None) -> Path:
+def execute(study: ModuleType, config: Any, out: Path, data_dir: Path | None = None) -> Path:
     """Run a study and write its table and results under a folder; nothing is written unless all of it ran."""
     folders = {name: published.locate(name, data_dir) for name in study.DATA}
     files.check_run_folder(out)
@@ -111,7 +101,7 @@ def execute(study: Study, config: Any, out: Path, data_dir: Path | None = None) 
     return path
 
 
-def provenance(study: Study, config: Any, folders: Mapping[str, Path]) -> dict[str, Any]:
+def provenance(study: ModuleType, config: Any, folders: Mapping[str, Path]) -> dict[str, Any]:
     """The sidecar's account of a study: config, source, and the data as they lie on this machine."""
     data = {name: published.hashes(name, folder) for name, folder in folders.items()}
     changed = {name: published.changed(name, found) for name, found in data.items()}
@@ -119,13 +109,13 @@ def provenance(study: Study, config: Any, folders: Mapping[str, Path]) -> dict[s
     return table.provenance(study.NAME, dataclasses.asdict(config), data, source_hash(study), notes)
 
 
-def source_hash(study: Study) -> str:
+def source_hash(study: ModuleType) -> str:
     """Hash of the study's package, all its modules, so that a table is not reused after its code changed."""
-    folder = Path(inspect.getfile(study)).parent  # pyright: ignore[reportArgumentType]
+    folder = Path(inspect.getfile(study)).parent
     return files.sha256("".join(files.sha256(path) for path in sorted(folder.glob("*.py"))).encode())[:16]
 
 
-def reusable(study: Study, config: Any, out: Path, data_dir: Path | None = None) -> bool:
+def reusable(study: ModuleType, config: Any, out: Path, data_dir: Path | None = None) -> bool:
     """Whether the stored table was made by this config, version, source and data, and is undamaged."""
     path = out / "tables" / f"{study.NAME}.parquet"
     if not path.is_file():

@@ -51,7 +51,6 @@ REQUIRED = ("study", "source", "model", "task", "metric")
 FLAGGED = 0.005  # share of missing or unparsed items from which a cell is pointed out
 
 _ARROW = {"text": pa.string(), "number": pa.float64(), "count": pa.int64()}
-_PANDAS = {"text": "str", "number": "float64", "count": "Int64"}
 SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in columns.items()])
 
 
@@ -91,11 +90,12 @@ def check(df: pd.DataFrame) -> pd.DataFrame:
     slack = 1e-12 * out["score"].abs()
     refuse(out["low"] > out["score"] + slack, "low", "a bound not above the score")
     refuse(out["high"] < out["score"] - slack, "high", "a bound not below the score")
-    repeated = out.duplicated(list(KEY))
+    cell = out.groupby(list(KEY), dropna=False, sort=False).ngroup().to_numpy()
+    repeated = pd.Series(cell).duplicated().to_numpy()
     if repeated.any():
-        row = int(np.argmax(repeated.to_numpy()))
-        first = int(np.argmax((out[list(KEY)].fillna("") == out.loc[row, list(KEY)].fillna("")).all(axis=1).to_numpy()))
-        raise InputError(f"rows {first} and {row} are two scores for one cell ({_cell(out.loc[row])})")
+        row = int(np.argmax(repeated))
+        first = int(np.argmax(cell == cell[row]))
+        raise InputError(f"rows {first} and {row} are two scores for one cell ({_cell(out.iloc[row])})")
     return out
 
 
@@ -113,8 +113,9 @@ def _typed(column: pd.Series, name: str, kind: str) -> pd.Series:
         expected = {"text": "text", "number": "a number", "count": "a whole number"}[kind]
         raise InputError(f"row {row}, column {name}: expected {expected}, got {column.iloc[row]!r}")
     if kind == "text":
-        return column.astype(object).where(column.notna(), None).astype("str")
-    return column.astype("float64").astype(_PANDAS[kind]).reset_index(drop=True)
+        return column.astype(object).where(column.notna(), None).astype("str").reset_index(drop=True)
+    numbers = column.astype("float64").reset_index(drop=True)
+    return numbers.astype("Int64") if kind == "count" else numbers
 
 
 def _numbers(column: pd.Series) -> pd.Series:

@@ -81,7 +81,9 @@ def _toy_multiple_choice(toy: pd.DataFrame) -> Found:
         return float(np.abs(np.diff(y)).max() / np.ptp(y))
 
     grade, brier = step("multiple_choice_grade", "0.0"), step("brier_target", "0.0")
-    note = f"The Brier score's largest step is {brier:.3f}; with questions of unequal difficulty the grade is smooth too."
+    note = (
+        f"The Brier score's largest step is {brier:.3f}; with questions of unequal difficulty the grade is smooth too."
+    )
     return Found("holds" if grade > 0.9 and brier < 0.25 else "fails", grade, n=int(toy["scale"].nunique()), note=note)
 
 
@@ -104,7 +106,7 @@ def _erratum_alignment(toy: pd.DataFrame) -> Found:
     rows = _toy(toy, "token_edit_distance", vocabulary=10)
     rows = rows[rows["length"] == 20]
     gaps = 1 - rows[["score", "high", "low"]].div(rows["closed"], axis=0)
-    worst = gaps.loc[gaps["score"].idxmax()]
+    worst = gaps.iloc[int(gaps["score"].argmax())]
     n = int(rows["n"].iloc[0])
     return Found("fails" if worst["high"] > 0 else "holds", *map(float, worst[["score", "high", "low"]]), n=n)
 

@@ -23,7 +23,7 @@ import pandas as pd
 from mirage_jax import errors, files, plotting, report, table
 from mirage_jax.errors import InputError
 from mirage_jax.progress import echo, shown, track
-from mirage_jax.study import Study, execute, parse, reusable
+from mirage_jax.study import execute, parse, reusable
 from scripts.claims import ledger
 
 # module -> rough seconds on two cores, which only weighs the progress bar
@@ -87,10 +87,12 @@ def _main(argv: Sequence[str]) -> int:
 def _study(module: str, options: Options) -> dict[str, Any]:
     """Run one study, or say why not; nothing that happens to one stops the others."""
     name = module.rpartition(".")[2]
-    command = f"python -m {module} --preset {options.preset} --out {shlex.quote(str(options.out))} --seed {options.seed}"
+    command = (
+        f"python -m {module} --preset {options.preset} --out {shlex.quote(str(options.out))} --seed {options.seed}"
+    )
     told = {"name": name, "command": command, "status": "ran", "reason": "", "rows": None}
     try:
-        study: Study = importlib.import_module(module)  # pyright: ignore[reportAssignmentType]
+        study = importlib.import_module(module)
         config = dataclasses.replace(study.PRESETS[options.preset], seed=options.seed)
         if reusable(study, config, options.out, options.data_dir):
             told["status"] = "reused"
@@ -101,7 +103,10 @@ def _study(module: str, options: Options) -> dict[str, Any]:
     except InputError as error:
         return told | {"status": "skipped", "reason": str(error)}
     except ModuleNotFoundError as error:
-        return told | {"status": "skipped", "reason": f"{error.name} is not installed; `uv sync --extra all` installs it"}
+        return told | {
+            "status": "skipped",
+            "reason": f"{error.name} is not installed; `uv sync --extra all` installs it",
+        }
     except Exception as error:  # our own bug: the other studies run on, and the exit code says so
         echo(traceback.format_exc(), err=True)
         return told | {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
@@ -133,7 +138,8 @@ def _figure(name: str, tables: dict[str, pd.DataFrame], options: Options) -> dic
             files.write(options.out / "figures" / f"{name}.{form}", plotting.render(figure, form))
         files.write(options.out / "figures" / f"{name}.csv", plotting.points_csv(figure))
         alt = plotting.describe(figure)
-    command = f"python -m scripts.reproduce --preset {options.preset} --seed {options.seed} --out {shlex.quote(str(options.out))}"
+    out = shlex.quote(str(options.out))
+    command = f"python -m scripts.reproduce --preset {options.preset} --seed {options.seed} --out {out}"
     return {
         "name": name, "title": module.TITLE, "caption": module.CAPTION, "data": module.DATA, "alt": alt,
         "tables": list(module.TABLES), "command": command,

@@ -121,7 +121,9 @@ def _simulated(config: Config, key: Key[Array, ""], params: float, p: float) -> 
             for items in (*config.test_sizes, config.samples):
                 found = estimate(values[:items], metric)._asdict()
                 where = _row(config, params, "simulated", metric, length, options | {"test_size": items})
-                yield where | {k: None if v != v else v for k, v in found.items()} | {"seed": config.seed, "unparsed": 0}
+                yield (
+                    where | {k: None if v != v else v for k, v in found.items()} | {"seed": config.seed, "unparsed": 0}
+                )
 
     key_tokens, key_choices = jax.random.split(key)
     width = max(config.lengths)

@@ -39,7 +39,7 @@ class Metric(NamedTuple):
     def fact(self, name: Literal["linear", "continuous"], **options: Any) -> bool:
         """A fact that may depend on the options: `METRICS["subset_accuracy"].fact("linear", K=1)`."""
         value = getattr(self, name)
-        return value(**options) if callable(value) else value
+        return bool(value(**options) if callable(value) else value)
 
 
 def _tokens(function: Callable[..., Array]) -> Callable[[Tokens], Array]:
@@ -50,8 +50,8 @@ def _grade(o: Choices, normalise: str) -> Array:
     return choices.multiple_choice_grade(*o, normalise=normalise)  # pyright: ignore[reportArgumentType]
 
 
-def _brier(function: Callable[..., Array]) -> Callable[[Choices], Array]:
-    def score(o: Choices) -> Array:
+def _brier(function: Callable[..., Array]) -> Callable[[Any], Array]:
+    def score(o: Any) -> Array:
         return function(choices.choice_probabilities(o.log_prob, o.real), choices._one_hot(o.real, o.weight), o.real)
 
     return score

@@ -27,7 +27,12 @@ def draw(toy: pd.DataFrame, instructgpt: pd.DataFrame) -> Figure:
     for ax, metric in ((b, "exact_match"), (d, "token_edit_distance")):
         _curves(ax, real[real["metric"] == metric], marker=True)
     scales = sorted(real["scale"].unique())
-    titles = ("A toy model, exact match", "B real answers, exact match", "C toy model, edit distance", "D real answers, edit distance")
+    titles = (
+        "A toy model, exact match",
+        "B real answers, exact match",
+        "C toy model, edit distance",
+        "D real answers, edit distance",
+    )
     for ax, title in zip((a, b, c, d), titles, strict=True):
         ax.set(xlabel="parameters", title=title)
         log_axis(ax, ticks=scales)
@@ -40,4 +45,6 @@ def draw(toy: pd.DataFrame, instructgpt: pd.DataFrame) -> Figure:
 def _curves(ax: Axes, rows: pd.DataFrame, marker: bool) -> None:
     for kind, length in enumerate((1, 2, 3, 4)):
         shown = rows[rows["length"] == length].sort_values("scale")
-        curve(ax, shown["scale"], shown["score"], shown["low"], shown["high"], label=f"{length}", kind=kind, marker=marker)
+        curve(
+            ax, shown["scale"], shown["score"], shown["low"], shown["high"], label=f"{length}", kind=kind, marker=marker
+        )

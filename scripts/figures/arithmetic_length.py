@@ -30,7 +30,9 @@ def draw(instructgpt: pd.DataFrame, tests: pd.DataFrame) -> Figure:
             curve(ax, x, at["score"], at["low"], at["high"], label=model, kind=kind, line=False)
             first = float(at["score"].iloc[0])
             law = first**lengths if metric == "exact_match" else first * lengths
-            curve(ax, lengths, law, label=f"{model}, from one digit", kind=kind, marker=False, linewidth=1.0, named=False)
+            curve(
+                ax, lengths, law, label=f"{model}, from one digit", kind=kind, marker=False, linewidth=1.0, named=False
+            )
         at = tests[(tests["test"] == "independence_ratio") & (tests["model"] == model)].sort_values("length")
         curve(c, at["length"], at["value"], at["low"], at["high"], label=model, kind=kind)
     level(c, 1.0, "independent digits")

@@ -33,7 +33,17 @@ def draw(instructgpt: pd.DataFrame) -> Figure:
                 curve(ax, none["scale"], none["high"], label=label, kind=kind, line=False, markerfacecolor="none")
             chance = float(at["chance"].iloc[0])
             ends = [scales[0] / 1.6, scales[0] * 1.15]
-            curve(ax, ends, [chance, chance], label=f"chance, {length} digits", kind=4, marker=False, linestyle="-", linewidth=1.0, named=False)
+            curve(
+                ax,
+                ends,
+                [chance, chance],
+                label=f"chance, {length} digits",
+                kind=4,
+                marker=False,
+                linestyle="-",
+                linewidth=1.0,
+                named=False,
+            )
         ax.set(xlabel="parameters", ylim=(5e-5, 1.6))
         log_axis(ax, ticks=scales)
         log_axis(ax, "y")

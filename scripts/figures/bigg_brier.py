@@ -30,5 +30,7 @@ def draw(bigg: pd.DataFrame, scores: pd.DataFrame) -> Figure:
             curve(ax, shown["scale"], shown["score"], shown["low"], shown["high"], label=label, kind=row)
             log_axis(ax)
             ax.set(ylabel=label, xlabel="parameters" if row else "")
-            ax.set_title(text(f"{task}, {'Brier score' if row else 'accuracy'}: E = {value[task, metric]:.1f}", 64), fontsize=8)
+            ax.set_title(
+                text(f"{task}, {'Brier score' if row else 'accuracy'}: E = {value[task, metric]:.1f}", 64), fontsize=8
+            )
     return figure

@@ -30,7 +30,14 @@ def draw(toy: pd.DataFrame) -> Figure:
         name = "equal questions" if kind == 0 else "spread questions"
         _pair(d, toy, "multiple_choice_grade", 1, name, kind, spread)
         _pair(f, toy, "brier_target", 1, name, kind, spread)
-    titles = ("A cross-entropy", "B token success", "C exact match", "D multiple choice", "E edit distance", "F Brier score")
+    titles = (
+        "A cross-entropy",
+        "B token success",
+        "C exact match",
+        "D multiple choice",
+        "E edit distance",
+        "F Brier score",
+    )
     units = ("nats per token", "probability", "share right", "share right", "tokens", "(1 - p)²")
     for ax, title, unit in zip((a, b, c, d, e, f), titles, units, strict=True):
         ax.set(xlabel="parameters", ylabel=unit, title=title)
@@ -51,4 +58,14 @@ def _pair(ax: Axes, toy: pd.DataFrame, metric: str, length: int, label: str, kin
     shown = rows[drawn.to_numpy()]
     if not shown.empty:
         name = f"{label}, simulated"
-        curve(ax, shown["scale"], shown["score"], shown["low"], shown["high"], label=name, kind=kind, line=False, named=False)
+        curve(
+            ax,
+            shown["scale"],
+            shown["score"],
+            shown["low"],
+            shown["high"],
+            label=name,
+            kind=kind,
+            line=False,
+            named=False,
+        )

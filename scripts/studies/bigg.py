@@ -67,7 +67,9 @@ def run(config: Config, bigbench_bigg: Path) -> Output:
     df = pd.read_csv(bigbench_bigg / "bigg_T0_3shot_task_metrics.csv", keep_default_na=False)
     wanted = {"task", "size", "shots", "instance_count", "task_accuracy", *BRIER}
     if not wanted <= set(df.columns) or not set(df["size"]) <= set(SIZES):
-        raise InputError(f"bigg_T0_3shot_task_metrics.csv: expected the columns {', '.join(sorted(wanted))} and known sizes")
+        raise InputError(
+            f"bigg_T0_3shot_task_metrics.csv: expected the columns {', '.join(sorted(wanted))} and known sizes"
+        )
     how = {"config": config_hash(NAME, dataclasses.asdict(config))[:8]}
     df["params"] = df["size"].map(SIZES)
     df = df.sort_values(["task", "params"], ignore_index=True)

@@ -187,7 +187,9 @@ def _slopes(model: str, exact: np.ndarray, edits: np.ndarray, length: np.ndarray
     seen = rate > 0
     slope = at[seen] @ np.log(rate[seen]) / (at[seen] @ at[seen])
     yield _result("log_slope", model, None, slope, None, int(np.isin(length, at[seen]).sum()))
-    yield _result("log_slope_predicted", model, None, np.log(rate[0]) if rate[0] else np.nan, None, int((length == 1).sum()))
+    yield _result(
+        "log_slope_predicted", model, None, np.log(rate[0]) if rate[0] else np.nan, None, int((length == 1).sum())
+    )
     slope = at @ distance / (at @ at)
     yield _result("edit_slope", model, None, slope, None, length.size)
     yield _result("edit_slope_predicted", model, None, distance[0], None, int((length == 1).sum()))
@@ -215,7 +217,7 @@ def _right_by_position(answers: Answers) -> np.ndarray:
 
 
 def _result(
-    test: str, model: str | None, length: int | None, value: float, ends: Interval | None, n: int | None
+    test: str, model: str | None, length: int | None, value: Any, ends: Interval | None, n: int | None
 ) -> dict[str, Any]:
     low, high = (float(ends.low), float(ends.high)) if ends else (np.nan, np.nan)
     return {"test": test, "model": model, "length": length, "value": float(value), "low": low, "high": high, "n": n}
