@@ -70,6 +70,7 @@ def _score(args: argparse.Namespace) -> int:
     from mirage_jax.adapters import completions
     from mirage_jax.metrics.facts import METRICS
     from mirage_jax.outcomes import Tokens
+    from mirage_jax.untrusted import visible
 
     if args.out.suffix != ".parquet":
         raise InputError(f"--out: expected a name that ends in .parquet, got {args.out}")
@@ -79,7 +80,7 @@ def _score(args: argparse.Namespace) -> int:
         if name not in known:
             raise InputError(f"--metrics: completions allow {', '.join(known)}; got {name!r}")
     models = completions.read_models(args.models) if args.models else {}
-    paths = [file for path in args.paths for file in (_inside(path) if path.is_dir() else [path])]
+    paths = [file for path in args.paths for file in (_inside(path, args.models) if path.is_dir() else [path])]
     rows, seen = [], []
     with progress.shown(args.quiet):
         for path in progress.track(paths, "scoring"):
@@ -96,15 +97,16 @@ def _score(args: argparse.Namespace) -> int:
     progress.echo(f"{len(df)} rows in {args.out}")
     unmatched = sorted(set(seen) - set(models))
     if unmatched:
-        progress.echo(f"without a scale, not in models.csv: {', '.join(unmatched)}")
+        progress.echo(f"without a scale, not in models.csv: {', '.join(map(visible, unmatched))}")
     unused = sorted(set(models) - set(seen))
     if unused:
-        progress.echo(f"in models.csv, not among the files: {', '.join(unused)}")
+        progress.echo(f"in models.csv, not among the files: {', '.join(map(visible, unused))}")
     return errors.PARTIAL if (df["missing"] > 0).any() else errors.DONE
 
 
-def _inside(folder: Path) -> list[Path]:
+def _inside(folder: Path, models: Path | None) -> list[Path]:
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".jsonl"))
+    found = [path for path in found if models is None or path.resolve() != models.resolve()]
     if not found:
         raise InputError(f"{folder}: expected .csv or .jsonl files of completions, found none")
     return found

@@ -7,19 +7,20 @@ References:
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import stats
+
+from mirage_jax.arrays import Numbers
 
 ZeroMedian = Literal["floor", "inf", "clip", "drop"]
 
 
 def emergence_score(
-    scores: ArrayLike,
-    scales: ArrayLike | None = None,
+    scores: Numbers,
+    scales: Numbers | None = None,
     *,
     direction: Literal["higher", "lower"] = "higher",
-    n: ArrayLike | None = None,
-    se: ArrayLike | None = None,
+    n: Numbers | None = None,
+    se: Numbers | None = None,
     zero_median: ZeroMedian = "floor",
     clip: float = 100.0,
     normalise: Literal["none", "n", "sqrt_n"] = "none",
@@ -72,7 +73,7 @@ def emergence_score(
 
 
 def linearity(
-    scores: ArrayLike, scales: ArrayLike | None = None, *, direction: Literal["higher", "lower"] = "higher"
+    scores: Numbers, scales: Numbers | None = None, *, direction: Literal["higher", "lower"] = "higher"
 ) -> float:
     """Signed range over the root-mean-square step, L = I(y) / sqrt(mean_i (y_i - y_{i-1})^2); at most M - 1.
 
@@ -87,7 +88,7 @@ def linearity(
 
 
 def rank_correlation(
-    scores: ArrayLike, scales: ArrayLike | None = None, *, direction: Literal["higher", "lower"] = "higher"
+    scores: Numbers, scales: Numbers | None = None, *, direction: Literal["higher", "lower"] = "higher"
 ) -> float:
     """Spearman correlation of score and scale, to be read beside the emergence score, whose sign sees two points only.
 
@@ -104,7 +105,7 @@ def _signed_range(y: np.ndarray) -> float:
 
 
 def _curve(
-    scores: ArrayLike, scales: ArrayLike | None, direction: str, n: ArrayLike | None, se: ArrayLike | None
+    scores: Numbers, scales: Numbers | None, direction: str, n: Numbers | None, se: Numbers | None
 ) -> tuple[np.ndarray, float]:
     """Scores in ascending order of scale, improvement positive, repeats averaged; and the floor under the typical step."""
     y = np.asarray(scores, dtype=float)
@@ -123,7 +124,7 @@ def _curve(
     return (y if direction == "higher" else -y), floor
 
 
-def _floor(y: np.ndarray, keep: np.ndarray, n: ArrayLike | None, se: ArrayLike | None) -> float:
+def _floor(y: np.ndarray, keep: np.ndarray, n: Numbers | None, se: Numbers | None) -> float:
     if n is not None and se is not None:
         raise ValueError("give n (success rates) or se (any other score), not both")
     if y.size == 0:

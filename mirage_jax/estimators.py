@@ -11,12 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
-from numpy.typing import ArrayLike
 from scipy import stats
 
+from mirage_jax.arrays import Numbers
 from mirage_jax.metrics.facts import METRICS
-
-Counts = ArrayLike
 
 
 class Interval(NamedTuple):
@@ -37,7 +35,7 @@ class Estimate(NamedTuple):
     missing: int
 
 
-def _counts(successes: Counts, n: Counts, level: float) -> tuple[np.ndarray, np.ndarray, float]:
+def _counts(successes: Numbers, n: Numbers, level: float) -> tuple[np.ndarray, np.ndarray, float]:
     k, n = np.asarray(successes), np.asarray(n)
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1), got {level}")
@@ -48,7 +46,7 @@ def _counts(successes: Counts, n: Counts, level: float) -> tuple[np.ndarray, np.
     return k.astype(float), n.astype(float), (1 - level) / 2
 
 
-def wilson(successes: Counts, n: Counts, level: float = 0.95) -> Interval:
+def wilson(successes: Numbers, n: Numbers, level: float = 0.95) -> Interval:
     """Wilson score interval: the rates p with |k/n - p| <= z sqrt(p(1-p)/n). Close to nominal coverage on average.
 
     References:
@@ -61,7 +59,7 @@ def wilson(successes: Counts, n: Counts, level: float = 0.95) -> Interval:
     return Interval(np.where(k == 0, 0.0, centre - half), np.where(k == n, 1.0, centre + half))
 
 
-def clopper_pearson(successes: Counts, n: Counts, level: float = 0.95) -> Interval:
+def clopper_pearson(successes: Numbers, n: Numbers, level: float = 0.95) -> Interval:
     """Exact interval: both one-sided binomial tests at (1 - level)/2. Covers at least `level` at every p.
 
     References:
@@ -73,7 +71,7 @@ def clopper_pearson(successes: Counts, n: Counts, level: float = 0.95) -> Interv
     return Interval(low, high)
 
 
-def jeffreys(successes: Counts, n: Counts, level: float = 0.95) -> Interval:
+def jeffreys(successes: Numbers, n: Numbers, level: float = 0.95) -> Interval:
     """Equal-tailed interval of the Beta(k + 1/2, n - k + 1/2) posterior; the end at k = 0 is 0, at k = n it is 1.
 
     References:
@@ -84,7 +82,7 @@ def jeffreys(successes: Counts, n: Counts, level: float = 0.95) -> Interval:
     return Interval(np.where(k == 0, 0.0, posterior.ppf(tail)), np.where(k == n, 1.0, posterior.isf(tail)))
 
 
-def student_t(values: ArrayLike, level: float = 0.95) -> Interval:
+def student_t(values: Numbers, level: float = 0.95) -> Interval:
     """Student t interval of a mean, m -+ t s / sqrt(n), clipped to nothing. NaN where the spread was not seen.
 
     One value, or values that are all equal, say nothing of the spread: no interval is better than one of width zero.
@@ -103,7 +101,7 @@ def student_t(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(x.mean() - half, x.mean() + half)
 
 
-def estimate(values: ArrayLike, metric: str, level: float = 0.95) -> Estimate:
+def estimate(values: Numbers, metric: str, level: float = 0.95) -> Estimate:
     """Mean of one metric's per-sample scores with the metric's default interval.
 
     Clopper-Pearson where the metric is 0 or 1 on every sample (Student t if fractional weights make it otherwise),
@@ -131,7 +129,7 @@ def estimate(values: ArrayLike, metric: str, level: float = 0.95) -> Estimate:
 
 def bootstrap_items(
     key: Key[Array, ""],
-    values: ArrayLike,
+    values: Numbers,
     statistic: Callable[[Array], Array] = lambda x: x.mean(0),
     resamples: int = 2000,
     level: float = 0.95,
@@ -163,7 +161,7 @@ def bootstrap_items(
 
 def bootstrap_clusters(
     key: Key[Array, ""],
-    values: ArrayLike,
+    values: Numbers,
     statistic: Callable[[Array], Array] = lambda x: x.mean((0, 1)),
     resamples: int = 2000,
     level: float = 0.95,
@@ -245,7 +243,7 @@ def plan_test_size(
 def _above_chance(a: float, chance: float, power: float, size: float) -> int:
     def enough(n: np.ndarray) -> np.ndarray:
         critical = stats.binom.isf(size, n, chance) + 1  # fewest successes that the test calls above chance
-        return stats.binom.sf(critical - 1, n, a) >= power
+        return np.asarray(stats.binom.sf(critical - 1, n, a) >= power)
 
     high = 1
     while not enough(np.asarray(high)):

@@ -7,6 +7,7 @@ colour-blind readers and in grey (a test measures it). Names from models and log
 import io
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -18,8 +19,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
-from numpy.typing import ArrayLike
 
+from mirage_jax.arrays import Numbers
 from mirage_jax.untrusted import csv_text, visible
 
 COLOURS = ("#225fe0", "#da0176", "#725321", "#190f41", "#484848", "#0810b1", "#480607")
@@ -67,10 +68,10 @@ def panels(
 
 def curve(
     ax: Axes,
-    x: ArrayLike,
-    y: ArrayLike,
-    low: ArrayLike | None = None,
-    high: ArrayLike | None = None,
+    x: Numbers,
+    y: Numbers,
+    low: Numbers | None = None,
+    high: Numbers | None = None,
     *,
     label: str,
     kind: int = 0,
@@ -183,7 +184,9 @@ def render(figure: Figure, form: str) -> bytes:
     """The figure as `png` or `pdf`, without a date or a version in it: equal figures give equal bytes."""
     empty = {"pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "png": {"Software": None}}[form]
     out = io.BytesIO()
-    figure.savefig(out, format=form, metadata=empty)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in another script shows as boxes
+        figure.savefig(out, format=form, metadata=empty)
     return out.getvalue()
 
 

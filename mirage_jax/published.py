@@ -88,6 +88,7 @@ def fetch(name: str) -> Path:
     if dataset.base is None:
         raise InputError(f"{name} cannot be downloaded: {supply(name)}")
     store = pooch.create(cache() / name, base_url=f"{dataset.base}/", registry=dict(dataset.hashes))
+    pooch.get_logger().setLevel("ERROR")  # what there is to say, the caller says
     download: Any = pooch.HTTPDownloader(timeout=10)
     for file in dataset.hashes:
         try:

@@ -79,7 +79,7 @@ def _figure(folder: Path, figure: dict[str, Any]) -> dict[str, Any]:
     if figure["name"] != Path(figure["name"]).name:
         raise InputError(f"{folder / 'run.json'}: a figure's name is a path: {figure['name']!r}")
     path = folder / "figures" / figure["name"]
-    header, *points = read_csv_text(path.with_suffix(".csv").read_text("utf-8"))
+    header, *points = read_csv_text(path.with_suffix(".csv").read_bytes().decode())
     png = base64.b64encode(path.with_suffix(".png").read_bytes()).decode()
     return figure | {"png": png, "header": header, "points": points[:SHOWN], "total": len(points)}
 

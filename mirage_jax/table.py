@@ -73,7 +73,7 @@ def check(df: pd.DataFrame) -> pd.DataFrame:
     def refuse(bad: pd.Series, name: str, expected: str) -> None:
         if bad.any():
             row = int(np.argmax(bad.to_numpy()))
-            raise InputError(f"row {row}, column {name}: expected {expected}, got {df[name].iloc[row]!r}")
+            raise InputError(f"row {row}, column {name}: expected {expected}, got {_plain(df[name].iloc[row])!r}")
 
     for name in REQUIRED:
         refuse(out[name].isna() | (out[name] == ""), name, "text")
@@ -99,7 +99,8 @@ def check(df: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def _typed(column: pd.Series, name: str, kind: str) -> pd.Series:
+def _typed(given: pd.Series, name: str, kind: str) -> pd.Series:
+    column = given
     if kind == "text":
         bad = column.notna() & ~column.map(lambda v: isinstance(v, str))
     else:
@@ -111,7 +112,7 @@ def _typed(column: pd.Series, name: str, kind: str) -> pd.Series:
     if bad.any():
         row = int(np.argmax(bad.to_numpy()))
         expected = {"text": "text", "number": "a number", "count": "a whole number"}[kind]
-        raise InputError(f"row {row}, column {name}: expected {expected}, got {column.iloc[row]!r}")
+        raise InputError(f"row {row}, column {name}: expected {expected}, got {_plain(given.iloc[row])!r}")
     if kind == "text":
         return column.astype(object).where(column.notna(), None).astype("str").reset_index(drop=True)
     numbers = column.astype("float64").reset_index(drop=True)
@@ -124,6 +125,10 @@ def _numbers(column: pd.Series) -> pd.Series:
     return column.map(lambda v: float(v) if isinstance(v, kinds) and not isinstance(v, bool) else np.nan).astype(
         "float64"
     )
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _cell(row: pd.Series) -> str:
@@ -208,8 +213,7 @@ def write(df: pd.DataFrame, path: Path, about: Mapping[str, Any], kind: Literal[
     pq.write_table(content, buffer, compression="zstd")
     sidecar = {**about, "file": path.name, "kind": kind, "rows": len(df), "sha256": files.sha256(buffer.getvalue())}
     sidecar["checksum"] = files.sha256(files.to_json(sidecar).encode())
-    files.write(path, buffer.getvalue())
-    files.write(path.with_suffix(".json"), files.to_json(sidecar))
+    files.write_all({path: buffer.getvalue(), path.with_suffix(".json"): files.to_json(sidecar)})
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -218,8 +222,9 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     if not side.is_file():
         raise InputError(f"{path} has no sidecar: expected {side}")
     sidecar = files.read_json(side)
-    if not isinstance(sidecar, dict) or "checksum" not in sidecar:
-        raise InputError(f"{side} is not a table's sidecar")
+    wanted = {"study", "reuse", "file", "kind", "rows", "sha256", "checksum"}
+    if not isinstance(sidecar, dict) or not wanted <= set(sidecar) or "config_hash" not in sidecar["reuse"]:
+        raise InputError(f"{side} is not a table's sidecar: expected {', '.join(sorted(wanted))}")
     rest = {name: value for name, value in sidecar.items() if name != "checksum"}
     whole = files.to_json(sidecar).encode() == side.read_bytes()  # a changed blank is a change too
     if not whole or files.sha256(files.to_json(rest).encode()) != sidecar["checksum"]:

@@ -10,7 +10,8 @@ import unicodedata
 from typing import Any
 
 # after any quotes and any blanks or zero-width characters, the characters that make a spreadsheet run a cell
-_FORMULA = re.compile(r"[\s\u200b-\u200f\u2060\ufeff\x00]*[=+\-@\t\r＝＋－＠]")
+_UNSEEN = r"\s\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+_FORMULA = re.compile(f"[{_UNSEEN}]*[=+\\-@\\t\\r＝＋－＠]")
 
 
 def visible(text: object, limit: int | None = None) -> str:
@@ -37,8 +38,8 @@ def _code(character: str) -> str:
 
 def csv_text(header: list[str], rows: list[list[Any]]) -> str:
     """CSV in which no text cell is a formula: one that would be gets a leading quote mark. Numbers are never touched."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)  # CRLF, as RFC 4180 says: a cell that holds either character is then quoted
     writer.writerow([_guard(cell) for cell in header])
     writer.writerows([[_guard(cell) for cell in row] for row in rows])
     return out.getvalue()
@@ -46,14 +47,21 @@ def csv_text(header: list[str], rows: list[list[Any]]) -> str:
 
 def read_csv_text(text: str) -> list[list[str]]:
     """Rows of what `csv_text` wrote, its quote marks taken off again; every cell as text."""
-    return [[_unguard(cell) for cell in row] for row in csv.reader(io.StringIO(text))]
+    return [[_unguard(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""))]
 
 
 def _guard(cell: Any) -> Any:
     if not isinstance(cell, str):
-        return "" if cell is None or cell != cell else cell  # NaN
+        return "" if _missing(cell) else cell
     cell = cell.encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates have no UTF-8
     return f"'{cell}" if _FORMULA.match(cell.lstrip("'")) else cell
+
+
+def _missing(cell: Any) -> bool:
+    try:
+        return cell is None or not cell == cell  # NaN is not itself
+    except TypeError:  # and pandas' NA does not say
+        return True
 
 
 def _unguard(cell: str) -> str:

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import beartype
 import hypothesis
 import jaxtyping
 import pytest
 
-jaxtyping.install_import_hook("mirage_jax", "beartype.beartype")  # before mirage_jax is first imported
+# an int is a float is a complex, as PEP 484 has it; numpy.typing.ArrayLike counts on that
+checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+jaxtyping.install_import_hook("mirage_jax", f"{__name__}.checked")  # before mirage_jax is first imported
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -103,7 +103,7 @@ def test_equal_scales_are_averaged_and_order_does_not_matter():
 
 
 def test_missing_scores_are_dropped():
-    assert emergence_score([0, 1, math.nan, 2, 3], n=[9, 9, 1, 9, 9], zero_median="inf") == pytest.approx(3)
+    assert emergence_score([0, 0.25, math.nan, 0.5, 0.75], n=[900, 900, 1, 900, 900]) == pytest.approx(3)
     assert linearity([0, 1, math.nan, 2, 3], [1, 2, 3, 4, 5]) == pytest.approx(3)
 
 

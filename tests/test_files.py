@@ -80,8 +80,8 @@ def test_a_run_writes_inside_its_own_folder_only(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run" / "tables").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="tables is a link"):
-        files.run_folder(tmp_path / "run")
+        files.check_run_folder(tmp_path / "run")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected a folder for the results, got a file"):
-        files.run_folder(tmp_path / "file")
-    assert files.run_folder(tmp_path / "new" / "run").is_dir()
+        files.check_run_folder(tmp_path / "file")
+    files.check_run_folder(tmp_path / "new" / "run")

@@ -95,8 +95,8 @@ def test_csv_round_trip_and_no_cell_runs(rows):
 
 @pytest.mark.parametrize(
     "cell",
-    ["=1+1", '=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\u200b=1", "\ufeff-1", "\u00a0@x", "\x00=1",
-     "\u2061=1", "\u00ad=1", "＝1", "'=1", "''=1", "\n=1", "-", "=cmd|' /C calc'!A0"],
+    ["=1+1", '=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\u200b=1", "\ufeff-1", "\u00a0@x",
+     "\x00=1", "\u2061=1", "\u00ad=1", "＝1", "'=1", "''=1", "\n=1", "-", "=cmd|' /C calc'!A0"],
 )  # fmt: skip
 def test_formulas_are_text_and_come_back(cell):
     text = csv_text(["h"], [[cell]])
@@ -113,19 +113,19 @@ def test_other_text_is_left_alone(cell):
 
 @pytest.mark.parametrize(
     ("number", "cell"),
-    [(-0.5, "-0.5"), (-3, "-3"), (np.float64(-0.25), "-0.25"), (np.int64(-7), "-7"), (1e-300, "1e-300"), (float("-inf"), "-inf"),
-     (None, ""), (float("nan"), ""), (pd.NA, ""), (pd.NaT, "")],
+    [(-0.5, "-0.5"), (-3, "-3"), (np.float64(-0.25), "-0.25"), (np.int64(-7), "-7"), (1e-300, "1e-300"),
+     (float("-inf"), "-inf"), (None, ""), (float("nan"), ""), (pd.NA, ""), (pd.NaT, "")],
 )  # fmt: skip
 def test_numbers_are_never_touched(number, cell):
-    assert csv_text(["h", "i"], [[number, 1]]) == f"h,i\n{cell},1\n"
+    assert csv_text(["h", "i"], [[number, 1]]) == f"h,i\r\n{cell},1\r\n"
 
 
 def test_a_header_is_guarded_too():
-    assert csv_text(["=a"], []) == "'=a\n"
+    assert csv_text(["=a"], []) == "'=a\r\n"
 
 
 def test_lone_surrogates_are_written_as_codes():
-    assert csv_text(["h"], [["\udc00"]]) == "h\n\\udc00\n"
+    assert csv_text(["h"], [["\udc00"]]) == "h\r\n\\udc00\r\n"
 
 
 # --- the source ---
@@ -170,7 +170,7 @@ def test_one_way_out_to_the_terminal(path):
             name = ast.unparse(node.func)
             assert name not in ("print", "os.write", "pprint", "pprint.pprint"), f"line {node.lineno}"
             assert not re.match(r"sys\.(__)?std(out|err)(__)?\.(buffer\.)?write", name), f"line {node.lineno}"
-            assert not re.match(r"(logging|warnings)\.", name), f"line {node.lineno}"
+            assert not re.match(r"(logging\.|warnings\.warn)", name), f"line {node.lineno}"
         if isinstance(node, ast.Import | ast.ImportFrom):
             assert not ast.unparse(node).startswith(("import rich", "from rich")), f"line {node.lineno}"
 

@@ -8,6 +8,7 @@ refused, so the item is missing). An empty completion is unparsed, a null one (J
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ class Answers(NamedTuple):
     completion: list[str | None]  # None: no answer came
     reader: Reader
     data: str  # SHA-256 of the file
+    encoding: str
 
     def parsed(self) -> list[str | None]:
         """The answer in each completion: its first integer or its stripped text; empty where unreadable, None if missing."""
@@ -87,7 +89,7 @@ def read(path: Path, encoding: str = "utf-8", reader: Reader | None = None) -> l
             if first != line:
                 raise InputError(f"{path}:{line}: a second answer to {' x '.join(question)}, first on line {first}")
         chosen = reader or ("first-integer" if "target" not in row else "text")
-        group = groups.setdefault((model, task), Answers(model, task, [], [], chosen, files.sha256(content)))
+        group = groups.setdefault((model, task), Answers(model, task, [], [], chosen, files.sha256(content), encoding))
         group.target.append(target)
         cut = row.get("finish_reason") not in (None, "", "stop")
         group.completion.append(None if cut else _completion(row, f"{path}:{line}"))
@@ -186,7 +188,7 @@ def read_models(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _positive(cell: str, where: str) -> float:
-    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?([eE]\+?[0-9]{1,2})?", cell) or not float(cell) > 0:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?([eE]\+?[0-9]{1,2})?", cell) or not 0 < float(cell) < math.inf:
         raise InputError(f"{where}: expected a positive number such as 1.3e9, got {cell!r}")
     return float(cell)
 
@@ -240,7 +242,14 @@ def rows(
     strata = [(None, np.ones(length.size, bool))]
     strata += [(int(at), length == at) for at in np.unique(length)] if by_length else []
     for metric, values in scores.items():
-        how = signature(metric, aggregate="mean", data=answers.data[:8], reader=answers.reader, tokens="characters")
+        how = signature(
+            metric,
+            aggregate="mean",
+            data=answers.data[:8],
+            encoding=answers.encoding,
+            reader=answers.reader,
+            tokens="characters",
+        )
         for at, chosen in strata:
             found = statistics(values[chosen], metric)
             for kind, scale in scales.items():

@@ -25,6 +25,7 @@ def multiple_choice_grade(
     """
     if normalise not in ("none", "length", "pmi"):
         raise ValueError(f"normalise must be none, length or pmi, got {normalise!r}")
+    possible = real & (log_prob > -jnp.inf)  # an impossible option stays so under any normalisation
     if normalise == "length":
         if length is None:
             raise ValueError("normalise=length needs Choices.length")
@@ -33,7 +34,7 @@ def multiple_choice_grade(
         if prior_log_prob is None:
             raise ValueError("normalise=pmi needs Choices.prior_log_prob")
         log_prob = log_prob - prior_log_prob
-    best = jnp.argmax(jnp.where(real, log_prob, -jnp.inf), axis=-1)
+    best = jnp.argmax(jnp.where(possible, log_prob, -jnp.inf), axis=-1)
     return jnp.take_along_axis(weight, best[..., None], axis=-1)[..., 0].astype(jnp.float32)
 
 

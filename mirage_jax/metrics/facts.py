@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -59,7 +60,7 @@ def _brier(function: Callable[..., Array]) -> Callable[[Any], Array]:
 
 def _brier_target(p: Array, y: Array, real: Array) -> Array:
     # with several right options, p_correct is the mass on all of them
-    return choices.brier_target((p * (y > 0)).sum(-1))
+    return choices.brier_target((p * jnp.where(jnp.isnan(y), y, y > 0)).sum(-1))
 
 
 def _one(**options: Any) -> bool:
@@ -178,4 +179,4 @@ def _options_of(name: str, outcome: Outcome, options: Mapping[str, Any]) -> dict
 
 @partial(jax.jit, static_argnames=("taken",))
 def _evaluate(outcome: Outcome, taken: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]) -> dict[str, Array]:
-    return {name: METRICS[name].score(outcome, **dict(options)) for name, options in taken}
+    return {name: METRICS[name].score(outcome, **dict(options)).astype(jnp.float32) for name, options in taken}

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mirage_jax.plotting import curve, log_axis, panels, text
-from scripts.claims import looks_emergent
+from scripts.claims.bigbench import looks_emergent
 
 TABLES = ("bigg", "bigg_scores")
 DATA = "BIG-G scores, derived from wschella/lass"

@@ -108,7 +108,9 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     share = {int(at): float(np.mean(length == at)) for at in np.unique(length)}
     for metric, values in scores.items():
-        sig = signature(metric, data=answers.data[:8], reader=answers.reader, tokens="characters", **how)
+        sig = signature(
+            metric, data=answers.data[:8], encoding=answers.encoding, reader=answers.reader, tokens="characters", **how
+        )
         for items, chosen in samples.items():
             strata = [(at, chosen & (length == at)) for at in share] + ([(None, chosen)] if items == "all" else [])
             for at, picked in strata:
