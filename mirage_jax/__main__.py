@@ -1,7 +1,5 @@
 """`python -m mirage_jax` is `mirage`."""
 
-import sys
+from mirage_jax.cli import command
 
-from mirage_jax.cli import main
-
-sys.exit(main())
+command()

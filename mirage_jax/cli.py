@@ -16,6 +16,11 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (see `{self.prog} --help`)")
 
 
+def command() -> NoReturn:
+    """The installed `mirage`."""
+    errors.leave(main())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
     return errors.run(lambda: _dispatch(sys.argv[1:] if argv is None else argv))

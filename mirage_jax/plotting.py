@@ -103,7 +103,7 @@ def log_axis(ax: Axes, which: Literal["x", "y"] = "x", ticks: Sequence[float] | 
     (ax.set_xscale if which == "x" else ax.set_yscale)("log")
     axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_major_locator(FixedLocator(list(ticks)) if ticks is not None else LogLocator(numticks=6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: compact(float(value))))
     axis.set_minor_locator(NullLocator())
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import pandas as pd
 
@@ -32,9 +32,9 @@ class Output(NamedTuple):
     results: Mapping[str, pd.DataFrame] = {}
 
 
-def main(study: ModuleType, argv: Sequence[str] | None = None) -> int:
+def main(study: ModuleType) -> NoReturn:
     """`python -m PACKAGE.NAME [--preset quick|full] [--out DIR] [--data-dir DIR] [--seed N] ...`: run one study."""
-    return errors.run(lambda: _main(study, sys.argv[1:] if argv is None else argv))
+    errors.leave(errors.run(lambda: _main(study, sys.argv[1:])))
 
 
 def _main(study: ModuleType, argv: Sequence[str]) -> int:

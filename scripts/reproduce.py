@@ -162,4 +162,4 @@ def _run(options: Options, studies: list[dict[str, Any]], figures: list[dict[str
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    errors.leave(main())

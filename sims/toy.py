@@ -152,4 +152,4 @@ def _row(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    main(sys.modules[__name__])

@@ -105,6 +105,9 @@ def test_marker_and_line_repeat_the_colour():
     assert len(set(plotting.MARKERS)) == len(set(plotting.LINES)) == len(plotting.COLOURS)
 
 
-@pytest.mark.parametrize(("value", "words"), [(3.5e8, "350M"), (1.3e9, "1.3B"), (1.75e11, "175B"), (1e12, "1T"), (0.01, "0.01"), (47, "47")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(3.5e8, "350M"), (1.3e9, "1.3B"), (1.75e11, "175B"), (1e12, "1T"), (0.01, "0.01"), (47, "47")],
+)
 def test_scales_in_words(value, words):
     assert plotting.compact(value) == words

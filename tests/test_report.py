@@ -12,13 +12,16 @@ from mirage_jax import InputError, files, plotting, published, report, table
 
 BENIGN = "plain"
 PAYLOADS = [
-    "<script>alert(1)</script>", "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"><svg onload=alert(1)>",
-    "' onmouseover='alert(1)", "javascript:alert(1)", "<a href=javascript:alert(1)>x</a>", "{{7*7}}", "{% raw %}", "${7*7}",
-    "&lt;script&gt;", "&#60;script&#62;", "&amp;", "\u202edlrow", "\u2066x\u2069", "\x00", "\x1b[2J", "\x9b31m", "\ud800", "</style>",
-    "</td></tr></table>", "</title>", "<!--", "-->", "]]>", "<iframe src=//x>", "<base href=//x>", "<meta http-equiv=refresh content=0>",
-    "<link rel=stylesheet href=//x>", "<form action=//x>", "<math><mtext></form>", "<template>", "<textarea>", "<plaintext>", "<noscript>",
-    "data:text/html,<script>1</script>", "\" style=\"position:fixed", "' style='x", "`x`", "\\", "\u2028", "\ufeff", "\u200b<b>",
-    "=HYPERLINK(\"http://x\")", "$\\foo$", "_hidden", "[/red]", "[bold]", "%s%n", "../../etc/passwd", "x" * 400, "\r\n\r\n", "\t",
+    "<script>alert(1)</script>", "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>",
+    "\"><svg onload=alert(1)>", "' onmouseover='alert(1)", "javascript:alert(1)",
+    "<a href=javascript:alert(1)>x</a>", "{{7*7}}", "{% raw %}", "${7*7}", "&lt;script&gt;", "&#60;script&#62;",
+    "&amp;", "\u202edlrow", "\u2066x\u2069", "\x00", "\x1b[2J", "\x9b31m", "\ud800", "</style>",
+    "</td></tr></table>", "</title>", "<!--", "-->", "]]>", "<iframe src=//x>", "<base href=//x>",
+    "<meta http-equiv=refresh content=0>", "<link rel=stylesheet href=//x>", "<form action=//x>",
+    "<math><mtext></form>", "<template>", "<textarea>", "<plaintext>", "<noscript>",
+    "data:text/html,<script>1</script>", "\" style=\"position:fixed", "' style='x", "`x`", "\\", "\u2028",
+    "\ufeff", "\u200b<b>", "=HYPERLINK(\"http://x\")", "$\\foo$", "_hidden", "[/red]", "[bold]", "%s%n",
+    "../../etc/passwd", "x" * 400, "\r\n\r\n", "\t",
 ]  # fmt: skip
 
 

@@ -197,4 +197,4 @@ def _mean_subset(right: Bool[Array, "item seed *net"]) -> Float[Array, "*net K"]
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    main(sys.modules[__name__])

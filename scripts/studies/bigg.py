@@ -126,4 +126,4 @@ def _scores(df: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    main(sys.modules[__name__])

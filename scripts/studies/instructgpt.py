@@ -239,4 +239,4 @@ def _examples(config: Config, answers: list[Answers], scored: list[tuple[Any, An
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    main(sys.modules[__name__])
