@@ -59,7 +59,7 @@ def emergence_score(
         raise ValueError(f"normalise must be none, n or sqrt_n, got {normalise!r}")
     if y.size < 3:
         return float("nan")
-    if np.ptp(y) == 0:
+    if _flat(y):
         return 0.0
     step = float(np.sqrt(np.median(np.diff(y) ** 2)))
     if zero_median == "floor":
@@ -82,7 +82,7 @@ def linearity(
     y, _ = _curve(scores, scales, direction, None, None)
     if y.size < 3:
         return float("nan")
-    if np.ptp(y) == 0:
+    if _flat(y):
         return 0.0
     return float(_signed_range(y) / np.sqrt(np.mean(np.diff(y) ** 2)))
 
@@ -95,9 +95,14 @@ def rank_correlation(
     NaN for a flat curve or fewer than 3 scales.
     """
     y, _ = _curve(scores, scales, direction, None, None)
-    if y.size < 3 or np.ptp(y) == 0:
+    if y.size < 3 or _flat(y):
         return float("nan")
     return float(np.corrcoef(np.arange(y.size), stats.rankdata(y))[0, 1])
+
+
+def _flat(y: np.ndarray) -> bool:
+    """No range beyond the rounding of the averages over repeats."""
+    return bool(np.ptp(y) <= 4 * np.finfo(float).eps * np.abs(y).max())
 
 
 def _signed_range(y: np.ndarray) -> float:

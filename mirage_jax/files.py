@@ -70,6 +70,13 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON's")
 
 
+def plain_name(name: str) -> str:
+    """A name read from a file, refused if it is a path: it must not lead out of its folder."""
+    if not name or name != Path(name).name or name.startswith("."):
+        raise InputError(f"expected the name of a file, got the path {name!r}")
+    return name
+
+
 def check_run_folder(out: Path) -> None:
     """Refuse a place where a run cannot write: a file, or a folder whose parts are links to elsewhere."""
     if out.exists() and not out.is_dir():

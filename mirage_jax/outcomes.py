@@ -10,40 +10,43 @@ import jax.core
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-Values = Array | np.ndarray
+AnyArray = Array | np.ndarray
 
 
 class Tokens(NamedTuple):
     """Token sequences: a target and what the model produced. Padding is a length, never a sentinel."""
 
-    target: Int[Values, "*batch target_width"]
-    target_length: Int[Values, "*batch"]
-    predicted: Int[Values, "*batch predicted_width"]
-    predicted_length: Int[Values, "*batch"]
-    target_log_prob: Float[Values, "*batch target_width"] | None = None  # nats, of each target token
+    target: Int[AnyArray, "*batch target_width"]
+    target_length: Int[AnyArray, "*batch"]
+    predicted: Int[AnyArray, "*batch predicted_width"]
+    predicted_length: Int[AnyArray, "*batch"]
+    target_log_prob: Float[AnyArray, "*batch target_width"] | None = None  # nats, of each target token
+    target_sentence: Int[AnyArray, "*batch target_width"] | None = None  # number of the sentence a token stands in
+    predicted_sentence: Int[AnyArray, "*batch predicted_width"] | None = None
+    target_bytes: Int[AnyArray, "*batch"] | None = None  # length of the target's text in bytes
 
 
 class Choices(NamedTuple):
     """Multiple choice: the log-probability of each option and the score that choosing it earns."""
 
-    log_prob: Float[Values, "*batch choice"]  # nats; need not be normalised over the options
-    real: Bool[Values, "*batch choice"]  # False where an item has fewer options than the array is wide
-    weight: Float[Values, "*batch choice"]  # in [0, 1]; one-hot for a single right option
-    length: Int[Values, "*batch choice"] | None = None  # tokens or bytes of each option
-    prior_log_prob: Float[Values, "*batch choice"] | None = None  # of the option without the question
+    log_prob: Float[AnyArray, "*batch choice"]  # nats; need not be normalised over the options
+    real: Bool[AnyArray, "*batch choice"]  # False where an item has fewer options than the array is wide
+    weight: Float[AnyArray, "*batch choice"]  # in [0, 1]; one-hot for a single right option
+    length: Int[AnyArray, "*batch choice"] | None = None  # tokens or bytes of each option
+    prior_log_prob: Float[AnyArray, "*batch choice"] | None = None  # of the option without the question
 
 
 class Errors(NamedTuple):
     """Reconstruction: the squared error of each sample, summed over its dimensions."""
 
-    squared: Float[Values, "*batch"]
+    squared: Float[AnyArray, "*batch"]
 
 
 class Attempts(NamedTuple):
     """Repeated attempts at an item, or a test set: how many were made, how many were right."""
 
-    n: Int[Values, "*batch"]
-    correct: Int[Values, "*batch"]
+    n: Int[AnyArray, "*batch"]
+    correct: Int[AnyArray, "*batch"]
 
 
 Outcome = Tokens | Choices | Errors | Attempts
@@ -57,18 +60,17 @@ def check(outcome: Outcome, vocabulary: int | None = None) -> None:
     fields = {name: value for name, value in outcome._asdict().items() if value is not None}
     kind = type(outcome).__name__
     shapes = {name: np.shape(value) for name, value in fields.items()}
-    wide = (
-        {"target", "predicted", "target_log_prob"} if kind == "Tokens" else set(fields) if kind == "Choices" else set()
-    )
+    narrow = {"target_length", "predicted_length", "target_bytes"} if kind == "Tokens" else set()
+    wide = set(fields) - narrow if kind in ("Tokens", "Choices") else set()
     batches = {name: shape[:-1] if name in wide else shape for name, shape in shapes.items()}
     if any(name in wide and not shape for name, shape in shapes.items()):
         raise ValueError(f"{kind} needs a trailing token or choice axis, got shapes {shapes}")
     if len(set(batches.values())) > 1:
         raise ValueError(f"{kind} fields must share their batch shape, got {batches}")
-    if kind == "Choices" and len(set(shapes.values())) > 1:
-        raise ValueError(f"Choices fields must have one shape, got {shapes}")
-    if "target_log_prob" in fields and shapes["target_log_prob"] != shapes["target"]:
-        raise ValueError(f"target_log_prob must have the shape of target, got {shapes}")
+    for side in ("target", "predicted") if kind == "Tokens" else ("",):
+        widths = {name: shapes[name] for name in wide if name.startswith(side)}
+        if len(set(widths.values())) > 1:
+            raise ValueError(f"{kind} fields must have one shape, got {widths}")
     if 0 in next(iter(batches.values())):
         raise ValueError(f"{kind} holds no samples: shapes {shapes}")
     for name in ("target", "target_length", "predicted", "predicted_length", "length", "n", "correct"):

@@ -53,7 +53,7 @@ def render(folder: Path) -> str:
         run=run,
         ledger=ledger,
         figures=drawn,
-        counts={status: sum(claim["status"] == status for claim in ledger) for status in SYMBOLS},
+        counts={who: _count(ledger, ours) for who, ours in (("The paper's claims", False), ("Ours", True))},
         symbols=SYMBOLS,
         classes=CLASSES,
         anchors={figure["name"]: number for number, figure in enumerate(drawn, start=1)},
@@ -61,6 +61,10 @@ def render(folder: Path) -> str:
         flagged=_flagged(folder, used),
         datasets=_datasets(folder, used),
     )
+
+
+def _count(ledger: list[dict[str, Any]], ours: bool) -> dict[str, int]:
+    return {s: sum(claim["status"] == s and claim["ours"] == ours for claim in ledger) for s in SYMBOLS}
 
 
 def result(claim: Mapping[str, Any]) -> str:
@@ -76,9 +80,7 @@ def result(claim: Mapping[str, Any]) -> str:
 
 
 def _figure(folder: Path, figure: dict[str, Any]) -> dict[str, Any]:
-    if figure["name"] != Path(figure["name"]).name:
-        raise InputError(f"{folder / 'run.json'}: a figure's name is a path: {figure['name']!r}")
-    path = folder / "figures" / figure["name"]
+    path = folder / "figures" / files.plain_name(figure["name"])
     header, *points = read_csv_text(path.with_suffix(".csv").read_bytes().decode())
     png = base64.b64encode(path.with_suffix(".png").read_bytes()).decode()
     return figure | {"png": png, "header": header, "points": points[:SHOWN], "total": len(points)}
@@ -86,7 +88,7 @@ def _figure(folder: Path, figure: dict[str, Any]) -> dict[str, Any]:
 
 def _examples(folder: Path, used: list[str]) -> dict[str, Any] | None:
     for name in used:
-        path = folder / "results" / f"{name}_examples.parquet"
+        path = folder / "results" / f"{files.plain_name(name)}_examples.parquet"
         if path.is_file():
             df = table.read(path)
             cells = [["" if cell is None else _cell(cell) for cell in row] for row in df.to_numpy(dtype=object)]

@@ -64,6 +64,16 @@ def token_edit_distance(p: Values, length: Values) -> Values:
     return length * (1 - p)
 
 
+def token_edit_distance_normalised(p: Values, length: Values) -> Values:
+    """Expected share of mismatches 1 - p, an upper bound like `token_edit_distance`."""
+    return 1 - p + 0 * length
+
+
+def nll(p: Values, length: Values) -> Values:
+    """Negative log-likelihood of L tokens of probability p, -L log p, in nats."""
+    return -length * np.log(p)
+
+
 def multiple_choice_grade(p: Values, spread: float = 0.0) -> Values:
     """Expected grade on two-option questions whose margin is logit(p) + spread z, z standard normal.
 
@@ -77,11 +87,11 @@ def multiple_choice_grade(p: Values, spread: float = 0.0) -> Values:
     return special.ndtr(special.logit(p) / spread)
 
 
-def brier_target(p: Values, spread: float = 0.0, nodes: int = 64) -> Values:
+def brier_target(p: Values, spread: float = 0.0) -> Values:
     """Expected (1 - p_q)^2 on two-option questions, p_q = sigmoid(logit(p) + spread z); Gauss-Hermite over z."""
     if not spread >= 0:
         raise ValueError(f"spread must be >= 0, got {spread}")
-    z, weight = np.polynomial.hermite_e.hermegauss(nodes)
+    z, weight = np.polynomial.hermite_e.hermegauss(64)
     margins = special.logit(np.asarray(p, dtype=float))[..., None] + spread * z
     return (special.expit(-margins) ** 2 * weight).sum(-1) / weight.sum()
 

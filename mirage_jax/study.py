@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -76,11 +77,9 @@ def parse(form: type, default: Any, argv: Sequence[str], program: str, descripti
 
 def _preset(argv: Sequence[str]) -> str:
     """The preset named on the command line; its config is what the other flags then change."""
-    for at, word in enumerate(argv):
-        name = argv[at + 1] if word == "--preset" and at + 1 < len(argv) else word.removeprefix("--preset=")
-        if word.startswith("--preset") and name in PRESETS:
-            return name
-    return "quick"
+    named = [b for a, b in itertools.pairwise(argv) if a == "--preset"]
+    named += [word.removeprefix("--preset=") for word in argv if word.startswith("--preset=")]
+    return named[-1] if named and named[-1] in PRESETS else "quick"
 
 
 def execute(study: ModuleType, config: Any, out: Path, data_dir: Path | None = None) -> Path:
@@ -88,10 +87,8 @@ def execute(study: ModuleType, config: Any, out: Path, data_dir: Path | None = N
     folders = {name: published.locate(name, data_dir) for name in study.DATA}
     files.check_run_folder(out)
     about = provenance(study, config, folders)
-    try:
-        output = study.run(config, **folders)
-    except ValueError as error:  # a config that asks for the impossible
-        raise InputError(f"{study.NAME}: {error}") from error
+    output = study.run(config, **folders)
+    about["results"] = sorted(f"{study.NAME}_{name}" for name in output.results)
     rows = [{"study": study.NAME, **row} for row in output.rows]
     df = table.frame(rows)
     for name, result in output.results.items():
@@ -117,16 +114,20 @@ def source_hash(study: ModuleType) -> str:
 
 def reusable(study: ModuleType, config: Any, out: Path, data_dir: Path | None = None) -> bool:
     """Whether the stored table was made by this config, version, source and data, and is undamaged."""
-    path = out / "tables" / f"{study.NAME}.parquet"
-    if not path.is_file():
-        return False
     folders = {name: published.locate(name, data_dir) for name in study.DATA}
-    try:
-        table.read(path)
-        stored = [table.read_sidecar(p) for p in (path, *sorted((out / "results").glob(f"{study.NAME}_*.parquet")))]
-        for result in sorted((out / "results").glob(f"{study.NAME}_*.parquet")):
-            table.read(result)
-    except InputError:
-        return False
     wanted = provenance(study, config, folders)["reuse"]
+    try:
+        found = parts(out, study.NAME)
+        for path in found:
+            table.read(path)
+        stored = [table.read_sidecar(path) for path in found]
+    except (InputError, OSError):
+        return False
     return all(sidecar["study"] == study.NAME and sidecar["reuse"] == wanted for sidecar in stored)
+
+
+def parts(out: Path, name: str) -> list[Path]:
+    """A study's table and the results that its sidecar says belong to it."""
+    path = out / "tables" / f"{name}.parquet"
+    results = table.read_sidecar(path).get("results", [])
+    return [path, *(out / "results" / f"{files.plain_name(result)}.parquet" for result in results)]

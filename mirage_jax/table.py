@@ -142,6 +142,23 @@ def flags(df: pd.DataFrame) -> pd.DataFrame:
     return df[(share > FLAGGED).fillna(False)]
 
 
+def setting(**options: Any) -> str:
+    """Options as the column `setting`: sorted `key=value;...` text. `read_setting` is its inverse, with text values."""
+    return ";".join(f"{key}={value}" for key, value in sorted(options.items()))
+
+
+def read_setting(text: object) -> dict[str, str]:
+    """The options in a `setting`; none for null."""
+    return dict(part.split("=", 1) for part in text.split(";")) if isinstance(text, str) and text else {}
+
+
+def select(df: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    """Rows whose setting holds these options (other options may stand beside them; None: the option must be absent)."""
+    wanted = {key: None if value is None else str(value) for key, value in options.items()}
+    held = [read_setting(text) for text in df["setting"]]
+    return df.loc[np.array([all(row.get(key) == value for key, value in wanted.items()) for row in held], dtype=bool)]
+
+
 def signature(metric: str, **how: Any) -> str:
     """Every option a number depends on, as text: `exact_match|data:1a2b3c4d|tokens:characters|v:0.1.0`, keys sorted."""
     parts = [f"{key}:{value}" for key, value in sorted(how.items())]
@@ -181,10 +198,17 @@ def provenance(
             "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),  # pyright: ignore[reportAttributeAccessIssue]
             "enable_x64": bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
         },
-        "device": sorted({f"{d.platform} {d.device_kind}" for d in jax.devices()}),
+        "device": devices(),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "notes": dict(notes or {}),
     }
+
+
+def devices() -> list[str]:
+    """The kinds of device that JAX computes on."""
+    import jax
+
+    return sorted({f"{device.platform} {device.device_kind}" for device in jax.devices()})
 
 
 def commit() -> str | None:

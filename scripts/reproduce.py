@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import pandas as pd
 
 from mirage_jax import errors, files, plotting, report, table
 from mirage_jax.errors import InputError
 from mirage_jax.progress import echo, shown, track
-from mirage_jax.study import execute, parse, reusable
+from mirage_jax.study import execute, parse, parts, reusable
 from scripts.claims import ledger
 
 # module -> rough seconds on two cores, which only weighs the progress bar
@@ -32,6 +31,7 @@ FIGURES = (
     "toy_panels", "toy_resolution", "arithmetic", "arithmetic_resolution", "arithmetic_length", "bigg_scores", "bigg_brier",
     "digits_cnn",
 )  # fmt: skip
+EXTRAS = ("flax", "optax", "sklearn")  # what `--extra all` installs
 TITLE = "Emergent abilities: the models, or the metric?"
 
 
@@ -70,7 +70,14 @@ def _main(argv: Sequence[str]) -> int:
     with shown(options.quiet):
         ran = [_study(module, options) for module in track(list(STUDIES), "studies", list(STUDIES.values()))]
         tables = _tables(options.out, [study["name"] for study in ran if study["status"] in ("ran", "reused")])
-        drawn = [_figure(name, tables, options) for name in track(_drawable(tables), "figures")]
+        drawable = [name for name in FIGURES if set(_module(name).TABLES) <= set(tables)]
+        drawn = []
+        for name in track(drawable, "figures"):
+            try:
+                drawn.append(_figure(name, tables, options))
+            except Exception as error:  # our own bug
+                command = f"python -m scripts.reproduce {_flags(options)}"
+                ran.append({"name": f"figure {name}", "command": command, "rows": None} | _failed(error))
     claims = ledger(tables)
     files.write(options.out / "ledger.json", files.to_json(claims))
     files.write(options.out / "run.json", files.to_json(_run(options, ran, drawn)))
@@ -103,30 +110,32 @@ def _study(module: str, options: Options) -> dict[str, Any]:
     except InputError as error:
         return told | {"status": "skipped", "reason": str(error)}
     except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
         return told | {
             "status": "skipped",
             "reason": f"{error.name} is not installed; `uv sync --extra all` installs it",
         }
-    except Exception as error:  # our own bug: the other studies run on, and the exit code says so
-        echo(traceback.format_exc(), err=True)
-        return told | {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+    except Exception as error:  # our own bug
+        return told | _failed(error)
     told["rows"] = table.read_sidecar(options.out / "tables" / f"{name}.parquet")["rows"]
     return told
 
 
+def _failed(error: Exception) -> dict[str, str]:
+    """A bug of ours in one part: its traceback is shown, the other parts run on, and the exit code says so."""
+    echo("".join(traceback.format_exception(error)), err=True)
+    return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+
+
+def _flags(options: Options) -> str:
+    data = f" --data-dir {shlex.quote(str(options.data_dir))}" if options.data_dir else ""
+    return f"--preset {options.preset} --seed {options.seed} --out {shlex.quote(str(options.out))}{data}"
+
+
 def _tables(out: Path, names: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Tables and results of the studies that ran, by name."""
-    paths = [out / "tables" / f"{name}.parquet" for name in names]
-    paths += [path for name in names for path in sorted((out / "results").glob(f"{name}_*.parquet"))]
-    return {path.stem: table.read(path) for path in paths}
-
-
-def _drawable(tables: dict[str, pd.DataFrame]) -> list[str]:
-    return [name for name in FIGURES if set(_module(name).TABLES) <= set(tables)]
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(f"scripts.figures.{name}")
+    return {path.stem: table.read(path) for name in names for path in parts(out, name)}
 
 
 def _figure(name: str, tables: dict[str, pd.DataFrame], options: Options) -> dict[str, Any]:
@@ -134,16 +143,18 @@ def _figure(name: str, tables: dict[str, pd.DataFrame], options: Options) -> dic
     module = _module(name)
     with plotting.style():
         figure = module.draw(*(tables[needed] for needed in module.TABLES))
-        for form in ("png", "pdf"):
-            files.write(options.out / "figures" / f"{name}.{form}", plotting.render(figure, form))
-        files.write(options.out / "figures" / f"{name}.csv", plotting.points_csv(figure))
+        written = {f"{name}.{form}": plotting.render(figure, form) for form in ("png", "pdf")}
+        written[f"{name}.csv"] = plotting.points_csv(figure).encode()
         alt = plotting.describe(figure)
-    out = shlex.quote(str(options.out))
-    command = f"python -m scripts.reproduce --preset {options.preset} --seed {options.seed} --out {out}"
+    files.write_all({options.out / "figures" / file: content for file, content in written.items()})
     return {
         "name": name, "title": module.TITLE, "caption": module.CAPTION, "data": module.DATA, "alt": alt,
-        "tables": list(module.TABLES), "command": command,
+        "tables": list(module.TABLES), "command": f"python -m scripts.reproduce {_flags(options)}",
     }  # fmt: skip
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"scripts.figures.{name}")
 
 
 def _run(options: Options, studies: list[dict[str, Any]], figures: list[dict[str, Any]]) -> dict[str, Any]:
@@ -153,7 +164,7 @@ def _run(options: Options, studies: list[dict[str, Any]], figures: list[dict[str
         "seed": options.seed,
         "version": table.VERSION,
         "commit": table.commit(),
-        "device": sorted({f"{device.platform} {device.device_kind}" for device in jax.devices()}),
+        "device": table.devices(),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
         "command": f"python -m scripts.reproduce {shlex.join(sys.argv[1:])}".strip(),
         "studies": studies,

@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from mirage_jax import scaling
-from mirage_jax.estimators import estimate
-from mirage_jax.metrics.facts import evaluate, setting
+from mirage_jax.estimators import cell
+from mirage_jax.metrics.facts import METRICS, evaluate
 from mirage_jax.outcomes import Choices, Tokens
 from mirage_jax.progress import track
 from mirage_jax.study import Output, main
-from mirage_jax.table import config_hash, signature
+from mirage_jax.table import config_hash, setting, signature
 
 NAME = "toy"
 DATA = ()
@@ -53,6 +53,16 @@ class Config:
     """Scale constant of the loss law, in parameters."""
     alpha: float = -0.3
     """Exponent of the loss law."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be simulated."""
+        scaling.cross_entropy(1.0, self.c, self.alpha)
+        scaling.brier_target(0.5, self.spread)
+        least = max((1, *self.test_sizes))
+        if self.scales < 2 or self.samples < least or min((1, *self.test_sizes)) < 1:
+            raise ValueError(f"expected scales >= 2, test sizes >= 1, samples >= {least}: {self}")
+        if not self.lengths or min(self.lengths) < 1 or not self.vocabularies or min(self.vocabularies) < 2:
+            raise ValueError(f"expected lengths >= 1 and vocabularies >= 2: {self}")
 
 
 PRESETS = {"quick": Config(), "full": Config(samples=131_072, scales=32)}
@@ -105,11 +115,10 @@ def _closed(config: Config, params: float, p: float) -> Iterator[dict[str, Any]]
     def row(metric: str, score: Any, length: int = 1, **options: Any) -> dict[str, Any]:
         return _row(config, params, "closed_form", metric, length, options) | {"score": float(score)}
 
-    yield row("nll", scaling.cross_entropy(params, config.c, config.alpha))
+    yield row("nll", scaling.nll(p, 1))
     for length in config.lengths:
-        yield row("exact_match", scaling.exact_match(p, length), length)
-        yield row("token_accuracy", p, length)
-        yield row("token_edit_distance", scaling.token_edit_distance(p, length), length)
+        for metric in TEXT:
+            yield row(metric, METRICS[metric].closed_form(p, length), length)
     for spread in (0.0, config.spread):
         yield row("multiple_choice_grade", scaling.multiple_choice_grade(p, spread), spread=spread)
         yield row("brier_target", scaling.brier_target(p, spread), spread=spread)
@@ -119,19 +128,16 @@ def _simulated(config: Config, key: Key[Array, ""], params: float, p: float) -> 
     def rows(scores: dict[str, np.ndarray], length: int, **options: Any) -> Iterator[dict[str, Any]]:
         for metric, values in scores.items():
             for items in (*config.test_sizes, config.samples):
-                found = estimate(values[:items], metric)._asdict()
                 where = _row(config, params, "simulated", metric, length, options | {"test_size": items})
-                yield (
-                    where | {k: None if v != v else v for k, v in found.items()} | {"seed": config.seed, "unparsed": 0}
-                )
+                yield where | cell(values[:items], metric) | {"seed": config.seed, "unparsed": 0}
 
     key_tokens, key_choices = jax.random.split(key)
     width = max(config.lengths)
     for vocabulary in config.vocabularies:
         for length in config.lengths:
             # by value, not by place: another length or vocabulary in the config leaves these draws as they are
-            cell = jax.random.fold_in(jax.random.fold_in(key_tokens, vocabulary), length)
-            items = _items(cell, jnp.float32(p), jnp.int32(length), config.samples, vocabulary, width)
+            key_cell = jax.random.fold_in(jax.random.fold_in(key_tokens, vocabulary), length)
+            items = _items(key_cell, jnp.float32(p), jnp.int32(length), config.samples, vocabulary, width)
             scores = {name: np.asarray(v) for name, v in evaluate(items, TEXT, vocabulary=vocabulary).items()}
             yield from rows(scores, length, vocabulary=vocabulary)
     for spread in (0.0, config.spread):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats  # scipy 1.17.1
 
-from mirage_jax import estimators
+from mirage_jax import METRICS, estimators
 from mirage_jax.estimators import (
     bootstrap_clusters,
     bootstrap_items,
@@ -115,8 +115,18 @@ def test_estimate_of_counts():
 @pytest.mark.parametrize("metric", ["token_edit_distance", "multiple_choice_grade"])  # the second: fractional weights
 def test_estimate_of_means(metric):
     values = np.array([0.5, 1.0, 0.0, 0.25])
-    found, (low, high) = estimate(values, metric), student_t(values)
+    found, (low, high) = estimate(values, metric), np.clip(student_t(values), *METRICS[metric].bounds)
     assert found == (values.mean(), float(low), float(high), values.std(ddof=1) / 2, 4, 0)
+
+
+def test_a_metric_in_the_unit_interval_gets_the_exact_interval_where_every_score_is_0_or_1():
+    values = np.array([1.0, 0.0, 0.0, 1.0])
+    assert (estimate(values, "token_accuracy").low, estimate(values, "token_accuracy").high) == tuple(
+        map(float, clopper_pearson(2, 4))
+    )
+    assert estimate(np.zeros(4), "exact_match").high == float(clopper_pearson(0, 4).high)
+    assert math.isnan(estimate(np.zeros(4), "exact_match").se)  # 0 is never certainty
+    assert math.isnan(estimate(np.zeros(4), "token_edit_distance").se)
 
 
 def test_estimate_of_one_item_has_no_interval():

@@ -163,7 +163,7 @@ def test_a_figure_name_is_no_path(tmp_path: Path):
     run = files.read_json(tmp_path / "out" / "run.json")
     run["figures"][0]["name"] = "../../secret"
     files.write(tmp_path / "out" / "run.json", files.to_json(run))
-    with pytest.raises(InputError, match="is a path"):
+    with pytest.raises(InputError, match="got the path"):
         report.write(tmp_path / "out")
 
 

@@ -285,3 +285,19 @@ def test_config_hash_depends_on_all_of_it():
     }
     assert len(seen) == 5
     assert table.config_hash("a", {"x": 1, "y": 2}) == table.config_hash("a", {"y": 2, "x": 1})
+
+
+def test_settings_are_sorted_text_and_come_back():
+    text = table.setting(K=5, c=0.1, a="x")
+    assert text == "K=5;a=x;c=0.1"
+    assert table.read_setting(text) == {"K": "5", "a": "x", "c": "0.1"}
+    assert table.read_setting(None) == table.read_setting(float("nan")) == table.read_setting("") == {}
+
+
+def test_rows_are_selected_by_their_setting():
+    df = pd.DataFrame({"setting": ["K=5;c=0.1", "K=50", None, "K=5"], "score": [1, 2, 3, 4]})
+    assert table.select(df, K=5)["score"].tolist() == [1, 4]
+    assert table.select(df, K=5, c=None)["score"].tolist() == [4]
+    assert table.select(df, K=None)["score"].tolist() == [3]
+    empty = table.select(df, K=7)
+    assert list(empty.columns) == ["setting", "score"] and empty.empty

@@ -23,9 +23,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from mirage_jax import table
-from mirage_jax.estimators import bootstrap_clusters, clopper_pearson, estimate
+from mirage_jax.estimators import bootstrap_clusters, cell, clopper_pearson
 from mirage_jax.metrics import attempts
-from mirage_jax.metrics.facts import evaluate, setting
+from mirage_jax.metrics.facts import evaluate
 from mirage_jax.outcomes import Attempts, Choices
 from mirage_jax.progress import track
 from mirage_jax.study import Output, main
@@ -56,6 +56,14 @@ class Config:
     learning_rate: float = 0.01
     """Peak learning rate of AdamW."""
 
+    def __post_init__(self) -> None:
+        """Refuse a family that cannot be trained."""
+        nets = [lenet_widths(multiplier) for multiplier in self.widths]
+        if self.seeds < 1 or not nets or min(self.widths) <= 0 or len(set(nets)) < len(nets):
+            raise ValueError(f"expected seeds >= 1 and widths > 0 that give different nets: {self.seeds}, {nets}")
+        if self.steps < 1 or self.batch < 1 or not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"expected steps >= 1, batch >= 1 and a positive learning rate: {self}")
+
 
 _more = (1 / 60, 1 / 30, 1 / 20, 1 / 10, 1 / 5, 2 / 3, 1.5, 2.0)
 PRESETS = {"quick": Config(), "full": replace(Config(), seeds=10, widths=tuple(sorted(Config().widths + _more)))}
@@ -71,23 +79,24 @@ class Trained(NamedTuple):
 def run(config: Config) -> Output:
     """Train every width from every seed and score each member; one row a member and metric."""
     nets = [lenet_widths(multiplier) for multiplier in config.widths]
-    if config.seeds < 1 or not nets or len(set(nets)) < len(nets):
-        raise ValueError(f"expected seeds >= 1 and widths that give different nets, got {config.seeds} and {nets}")
     recipe = Recipe(config.steps, config.batch, config.learning_rate)
     data, key = digits(), jax.random.key(config.seed)
     how = {"config": table.config_hash(NAME, asdict(config))[:8], "data": digest(data)[:8]}
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(config.seeds))
-    rows, correct, curve = [], [], {}
+    rows, correct, groups, curve = [], [], [], {}
     for net in track(nets, NAME):
         trained, about = train(keys, data, net, recipe), describe(net)
         right = trained.log_prob.argmax(-1) == data.test_labels
         rows += [about | row for row in member_rows(trained, right, data, how)]
         for seed, (items, ok) in enumerate(zip(right, trained.finite, strict=True)):
             n, c = (items.size, int(items.sum())) if ok else (0, None)
-            correct.append({"model": about["model"], "params": about["scale"], "seed": seed, "n": n, "correct": c})
+            member = {"model": about["model"], "params": about["scale"], "seed": seed}
+            correct.append(member | {"n": n, "correct": c})
+            groups += [member | group for group in disjoint_groups(items)] if ok else []
         curve[(about["model"], about["scale"])] = right[trained.finite].T
     counts = pd.DataFrame(correct).astype({"correct": "Int64"})
-    return Output(rows, {"correct": counts, "curve": mean_curve(jax.random.fold_in(key, BOOTSTRAP), curve)})
+    means = mean_curve(jax.random.fold_in(key, BOOTSTRAP), curve)
+    return Output(rows, {"correct": counts, "groups": pd.DataFrame(groups), "curve": means})
 
 
 def describe(net: Widths) -> dict[str, Any]:
@@ -139,7 +148,7 @@ def _told(metric: str, chance: float, how: dict[str, str], **options: int) -> di
     """What is known of a cell before it is scored; chance is that of a uniform guess over the ten digits."""
     told = {"task": "digits", "metric": metric, "chance": chance, "missing": 0, "unparsed": 0}
     signature = table.signature(metric, **how, **options)
-    return told | {"setting": setting(split="held_out", **options), "signature": signature}
+    return told | {"setting": table.setting(split="held_out", **options), "signature": signature}
 
 
 def subset_score(right: Bool[np.ndarray, " item"], K: int) -> dict[str, Any]:
@@ -153,12 +162,20 @@ def subset_score(right: Bool[np.ndarray, " item"], K: int) -> dict[str, Any]:
     return {"score": score, "low": min(low, score), "high": max(high, score), "se": se, "n": n}
 
 
+def disjoint_groups(right: Bool[np.ndarray, " item"]) -> list[dict[str, Any]]:
+    """How many of n/K disjoint groups of K test images are all right: a count that does not presuppose p^K."""
+    found = []
+    for K in SUBSETS[1:]:
+        groups = right[: right.size // K * K].reshape(-1, K).all(1)
+        found.append({"K": K, "groups": groups.size, "right": int(groups.sum()), "accuracy": float(right.mean())})
+    return found
+
+
 def brier_score(log_prob: Float[np.ndarray, "item 10"], data: Digits) -> dict[str, Any]:
     """Mean Brier score of one member, its interval and n."""
     real = jnp.ones(log_prob.shape, bool)
     outcome = Choices(jnp.asarray(log_prob), real, jax.nn.one_hot(data.test_labels, CLASSES))
-    found = estimate(evaluate(outcome, "brier_sum")["brier_sum"], "brier_sum")
-    return {"score": found.score, "low": found.low, "high": found.high, "se": found.se, "n": found.n}
+    return cell(evaluate(outcome, "brier_sum")["brier_sum"], "brier_sum")
 
 
 def mean_curve(key: Key[Array, ""], right: dict[tuple[str, int], Bool[np.ndarray, "item seed"]]) -> pd.DataFrame:

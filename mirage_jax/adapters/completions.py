@@ -18,7 +18,7 @@ import numpy as np
 
 from mirage_jax import files
 from mirage_jax.errors import InputError
-from mirage_jax.estimators import estimate
+from mirage_jax.estimators import cell
 from mirage_jax.metrics.facts import evaluate, for_outcome
 from mirage_jax.outcomes import Tokens
 from mirage_jax.table import signature
@@ -251,17 +251,10 @@ def rows(
             tokens="characters",
         )
         for at, chosen in strata:
-            found = statistics(values[chosen], metric)
+            found = cell(values[chosen], metric)
             for kind, scale in scales.items():
                 yield found | {
                     "study": study, "source": "api", "family": facts.get("family"), "model": answers.model,
                     "scale_kind": kind, "scale": scale, "task": answers.task, "length": at, "metric": metric,
                     "unparsed": int(unparsed[chosen].sum()), "signature": how,
                 }  # fmt: skip
-
-
-def statistics(values: np.ndarray, metric: str) -> dict[str, Any]:
-    """The statistical columns of a row; a cell in which nothing was answered has n = 0 and no score."""
-    if np.isnan(values).all():
-        return {"n": 0, "missing": int(values.size)}
-    return {k: None if v != v else v for k, v in estimate(values, metric)._asdict().items()}

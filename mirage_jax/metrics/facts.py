@@ -30,9 +30,9 @@ class Metric(NamedTuple):
     direction: Literal["higher", "lower"]
     bounds: tuple[float, float]
     linear: Fact  # its mean is linear in the per-token (or per-option, per-item) probability of success
-    continuous: Fact  # gives partial credit: one token, or a little probability, moves it by a little
+    continuous: Fact  # one token, one item or a little probability moves it by a little
     options: Mapping[str, Any] = {}  # name -> default, REQUIRED where there is none
-    closed_form: Callable[..., Any] | None = None  # (p, length, **options) under independent errors
+    closed_form: Any = None  # (p, length, **options) under independent errors
     interval: Literal["clopper_pearson", "student_t"] = "student_t"  # of a mean over samples
     unit: Literal["sample", "set"] = "sample"
     needs: tuple[str, ...] = ()  # optional fields of the outcome that it reads
@@ -86,19 +86,23 @@ METRICS: Mapping[str, Metric] = {
     ),
     "token_edit_distance_normalised": Metric(
         _tokens(text.token_edit_distance_normalised), Tokens, "lower", (0, 1), linear=False, continuous=True,
+        closed_form=scaling.token_edit_distance_normalised,
     ),
     "nll": Metric(
         lambda o: text.nll(o.target_log_prob, o.target_length), Tokens, "lower", (0, math.inf), linear=False,
-        continuous=True, needs=("target_log_prob",),
+        continuous=True, needs=("target_log_prob",), closed_form=scaling.nll,
     ),
     "multiple_choice_grade": Metric(
         _grade, Choices, "higher", (0, 1), linear=False, continuous=False, options={"normalise": "none"},
-        interval="clopper_pearson",
+        interval="clopper_pearson", closed_form=lambda p, length, normalise="none": scaling.multiple_choice_grade(p),
     ),
     "brier_sum": Metric(_brier(choices.brier_sum), Choices, "lower", (0, 2), linear=False, continuous=True),
     "brier_half": Metric(_brier(choices.brier_half), Choices, "lower", (0, 1), linear=False, continuous=True),
     "brier_mean": Metric(_brier(choices.brier_mean), Choices, "lower", (0, 1), linear=False, continuous=True),
-    "brier_target": Metric(_brier(_brier_target), Choices, "lower", (0, 1), linear=False, continuous=True),
+    "brier_target": Metric(
+        _brier(_brier_target), Choices, "lower", (0, 1), linear=False, continuous=True,
+        closed_form=lambda p, length: scaling.brier_target(p),
+    ),
     "squared_error": Metric(
         lambda o: vision.squared_error(o.squared), Errors, "lower", (0, math.inf), linear=True, continuous=True,
     ),
@@ -108,11 +112,11 @@ METRICS: Mapping[str, Metric] = {
     ),
     "subset_accuracy": Metric(
         lambda o, K: attempts.subset_accuracy(o.n, o.correct, K), Attempts, "higher", (0, 1), linear=_one,
-        continuous=_one, options={"K": REQUIRED}, closed_form=lambda p, length, K: p**K,
+        continuous=True, options={"K": REQUIRED}, closed_form=lambda p, length, K: p**K,
     ),
     "pass_at_k": Metric(
         lambda o, k: attempts.pass_at_k(o.n, o.correct, k), Attempts, "higher", (0, 1), linear=_one,
-        continuous=_one, options={"k": REQUIRED}, closed_form=lambda p, length, k: 1 - (1 - p) ** k,
+        continuous=True, options={"k": REQUIRED}, closed_form=lambda p, length, k: 1 - (1 - p) ** k,
     ),
 }  # fmt: skip
 
@@ -154,11 +158,6 @@ def for_outcome(outcome: Outcome) -> tuple[str, ...]:
         and REQUIRED not in metric.options.values()
         and all(getattr(outcome, field) is not None for field in metric.needs)
     )
-
-
-def setting(**options: Any) -> str:
-    """Options as the table's `setting`: sorted `key=value;...` text."""
-    return ";".join(f"{key}={value}" for key, value in sorted(options.items()))
 
 
 def _options_of(name: str, outcome: Outcome, options: Mapping[str, Any]) -> dict[str, Any]:

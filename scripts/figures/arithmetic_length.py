@@ -5,22 +5,23 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mirage_jax.plotting import curve, level, log_axis, panels
+from mirage_jax.table import select
 
 TABLES = ("instructgpt", "instructgpt_tests")
 DATA = "InstructGPT completions, mukobi/GPT-3-Multiplication-Tables (MIT)"
 TITLE = "Digits are not independent: the length law does not hold on real answers"
 CAPTION = (
-    "A, B: scores by number of digits (points, 95% intervals) against what the score at one digit implies (lines): "
-    "accuracy to the L-th power, edit distance times L. C: the rate of all digits right over the product of the rates of "
-    "each digit; 1 if they were independent. Intervals: bootstrap over items, where at least five answers are right and "
-    "five wrong."
+    "A, B: scores by number of digits (points, 95% intervals) against what the score at one digit implies (thin "
+    "lines): accuracy to the L-th power, edit distance times L. Of the one-digit products 90% are 0, so that start "
+    "says little. C: exact match over the product of the rates of each digit, 1 if they were independent; 95% "
+    "bootstrap over items. Hollow marks rest on fewer than five right or wrong answers and get no interval."
 )
 
 
 def draw(instructgpt: pd.DataFrame, tests: pd.DataFrame) -> Figure:
     """Panels: exact match, edit distance, independence ratio."""
     figure, (a, b, c) = panels(1, 3, height=2.9)
-    rows = instructgpt[(instructgpt["setting"] == "items=all;shots=3") & instructgpt["length"].notna()]
+    rows = select(instructgpt[instructgpt["length"].notna()], items="all")
     models = list(rows.sort_values("scale")["model"].unique())
     lengths = np.array([1, 2, 3, 4])
     for kind, model in enumerate(models):
@@ -34,7 +35,10 @@ def draw(instructgpt: pd.DataFrame, tests: pd.DataFrame) -> Figure:
                 ax, lengths, law, label=f"{model}, from one digit", kind=kind, marker=False, linewidth=1.0, named=False
             )
         at = tests[(tests["test"] == "independence_ratio") & (tests["model"] == model)].sort_values("length")
-        curve(c, at["length"], at["value"], at["low"], at["high"], label=model, kind=kind)
+        known, thin = at[at["low"].notna()], at[at["low"].isna()]
+        curve(c, known["length"], known["value"], known["low"], known["high"], label=model, kind=kind)
+        label = f"{model}, few answers"
+        curve(c, thin["length"], thin["value"], label=label, kind=kind, line=False, markerfacecolor="none", named=False)
     level(c, 1.0, "independent digits")
     log_axis(a, "y")
     log_axis(c, "y", ticks=(1, 2, 5, 10, 20, 40))

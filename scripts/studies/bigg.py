@@ -6,7 +6,6 @@ probability, as given or renormalised over the choices) against whether that ans
 and keep the source's names.
 """
 
-import dataclasses
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +16,13 @@ import jax
 import numpy as np
 import pandas as pd
 
+from mirage_jax import files
 from mirage_jax.emergence import emergence_score, linearity, rank_correlation
 from mirage_jax.errors import InputError
 from mirage_jax.estimators import clopper_pearson
-from mirage_jax.metrics.facts import setting
+from mirage_jax.metrics.facts import METRICS
 from mirage_jax.study import Output, main
-from mirage_jax.table import config_hash, signature
+from mirage_jax.table import setting, signature
 
 NAME = "bigg"
 DATA = ("bigbench_bigg",)
@@ -58,22 +58,45 @@ class Config:
     chance: float = 0.25
     """Score of guessing."""
 
+    def __post_init__(self) -> None:
+        """Refuse noise of nothing."""
+        if self.draws < 1 or self.items < 1 or not 0 < self.chance < 1:
+            raise ValueError(f"expected draws and items >= 1 and chance in (0, 1): {self}")
+
 
 PRESETS = {"quick": Config(), "full": Config(draws=20_000)}
 
 
 def run(config: Config, bigbench_bigg: Path) -> Output:
     """Every task's published scores as rows, and the emergence score of each task and metric under two policies."""
-    df = pd.read_csv(bigbench_bigg / "bigg_T0_3shot_task_metrics.csv", keep_default_na=False)
-    wanted = {"task", "size", "shots", "instance_count", "task_accuracy", *BRIER}
-    if not wanted <= set(df.columns) or not set(df["size"]) <= set(SIZES):
+    path = bigbench_bigg / "bigg_T0_3shot_task_metrics.csv"
+    df = _read(path)
+    rows = list(_rows(df, files.sha256(path)[:8]))
+    return Output(rows, {"scores": pd.DataFrame(_scores(df)), "noise": _noise(config)})
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The published table in order of task and size, or an `InputError` naming the first row that does not fit."""
+    try:
+        df = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' parser errors, empty files and wrong encodings among them
+        raise InputError(f"{path}: not CSV: {error}") from None
+    numbers = ("instance_count", "task_accuracy", *BRIER)
+    if not {"task", "size", "shots", *numbers} <= set(df.columns) or df.empty:
         raise InputError(
-            f"bigg_T0_3shot_task_metrics.csv: expected the columns {', '.join(sorted(wanted))} and known sizes"
+            f"{path}: expected rows of task, size, shots, {', '.join(numbers)}; got {', '.join(df.columns)}"
         )
-    how = {"config": config_hash(NAME, dataclasses.asdict(config))[:8]}
+    values = df[list(numbers)].apply(pd.to_numeric, errors="coerce")
+    fits = values.apply(lambda c: c >= 1 if c.name == "instance_count" else c.between(0, 1)).all(axis=1)
+    fits &= df["size"].isin(SIZES) & (df["task"] != "") & ~df.duplicated(["task", "size"])
+    if not fits.all():
+        row = int((~fits).to_numpy().argmax())
+        raise InputError(
+            f"{path}: row {row}: expected one row a task and size, scores in [0, 1], got {df.iloc[row].to_dict()}"
+        )
+    df[list(numbers)] = values
     df["params"] = df["size"].map(SIZES)
-    df = df.sort_values(["task", "params"], ignore_index=True)
-    return Output(list(_rows(df, how)), {"scores": pd.DataFrame(_scores(df)), "noise": _noise(config)})
+    return df.sort_values(["task", "params"], ignore_index=True)
 
 
 def _noise(config: Config) -> pd.DataFrame:
@@ -91,7 +114,7 @@ def accuracy_metric(task: str) -> str:
     return "exact_match" if task in FREE_FORM else "multiple_choice_grade"
 
 
-def _rows(df: pd.DataFrame, how: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _rows(df: pd.DataFrame, data: str) -> Iterator[dict[str, Any]]:
     for row in df.to_dict("records"):
         n, score = int(row["instance_count"]), float(row["task_accuracy"])
         metric = accuracy_metric(row["task"])
@@ -102,10 +125,10 @@ def _rows(df: pd.DataFrame, how: dict[str, str]) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
         yield common | {
             "metric": metric, "score": score, "low": low, "high": high, "se": (score * (1 - score) / n) ** 0.5,
-            "signature": signature(metric, **how),
+            "signature": signature(metric, data=data),
         }  # fmt: skip
         for column, name in BRIER.items():
-            yield common | {"metric": name, "score": float(row[column]), "signature": signature(name, **how)}
+            yield common | {"metric": name, "score": float(row[column]), "signature": signature(name, data=data)}
 
 
 def _scores(df: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -114,7 +137,7 @@ def _scores(df: pd.DataFrame) -> Iterator[dict[str, Any]]:
         for column in ("task_accuracy", *BRIER):
             y = curve[column].to_numpy(dtype=float)
             accuracy = column == "task_accuracy"
-            direction = "higher" if accuracy else "lower"
+            direction = METRICS[accuracy_metric(str(task))].direction if accuracy else "lower"
             yield {
                 "task": task, "metric": accuracy_metric(str(task)) if accuracy else BRIER[column], "accuracy": accuracy,
                 "scales": len(y), "n": int(n.min()), "range": float(np.ptp(y)),

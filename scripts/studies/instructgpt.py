@@ -2,11 +2,13 @@
 
 Accuracy and token edit distance of the same answers, by model size and target length (figure 3 of the paper), on all items
 and on small samples of them (figure 4), and the three predictions of section 3 as tests. The four models are not one clean
-family: davinci is text-davinci-003, the others are -001. Their sizes are the ones commonly given for these engines.
+family: davinci is text-davinci-003, the others are -001. Their sizes are the ones commonly given for these engines. The first
+integer of a completion is read as the answer, so "1,515" is read as 1; the tests hold the scores with such commas removed.
 """
 
-import dataclasses
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +22,17 @@ from jaxtyping import Array, Float
 
 from mirage_jax.adapters import completions
 from mirage_jax.adapters.completions import Answers
-from mirage_jax.estimators import Interval, bootstrap_items
-from mirage_jax.metrics.facts import setting
+from mirage_jax.errors import InputError
+from mirage_jax.estimators import Interval, bootstrap_items, cell
+from mirage_jax.metrics.facts import evaluate
 from mirage_jax.progress import track
 from mirage_jax.study import Output, main
-from mirage_jax.table import config_hash, signature
+from mirage_jax.table import setting, signature
 
 NAME = "instructgpt"
 DATA = ("gpt3_multiplication",)
 MODELS = {"text-ada-001": 350e6, "text-babbage-001": 1.3e9, "text-curie-001": 6.7e9, "text-davinci-003": 175e9}
+FEW = 5  # right answers, and wrong ones, below which no interval of a ratio is given
 METRICS = ("exact_match", "token_accuracy", "token_edit_distance")
 
 
@@ -45,6 +49,11 @@ class Config:
     examples: int = 4
     """Answers per model shown in the report."""
 
+    def __post_init__(self) -> None:
+        """Refuse samples of nothing."""
+        if min((1, *self.small)) < 1 or self.resamples < 1 or self.examples < 1:
+            raise ValueError(f"expected small, resamples and examples >= 1: {self}")
+
 
 PRESETS = {"quick": Config(), "full": Config(resamples=20_000)}
 
@@ -52,24 +61,29 @@ PRESETS = {"quick": Config(), "full": Config(resamples=20_000)}
 def run(config: Config, gpt3_multiplication: Path) -> Output:
     """Scores of each model by target length and test size, the tests of the three predictions, and some answers."""
     answers = [_read(gpt3_multiplication, model) for model in MODELS]
-    scored = [completions.score_items(a, METRICS) for a in track(answers, "instructgpt: scoring")]
+    if any(of.target != answers[0].target for of in answers):
+        raise InputError(f"{gpt3_multiplication}: expected the same questions in the same order in every model's file")
+    scored = [completions.score_items(of, METRICS) for of in track(answers, "instructgpt: scoring")]
     length = np.array([len(target) for target in answers[0].target])
     chance = _chance(answers[0].target, length)
     key_sample, key_test = jax.random.split(jax.random.key(config.seed))
     samples = {"all": np.ones(length.size, bool)} | {str(n): _sample(key_sample, length, n) for n in config.small}
-    how = {"config": config_hash(NAME, dataclasses.asdict(config))[:8]}
     rows = [
-        row
-        for model, (scores, unparsed) in zip(answers, scored, strict=True)
-        for row in _rows(model, scores, unparsed, length, samples, chance, how)
+        row | {"seed": None if items == "all" else config.seed}
+        for of, (scores, unparsed) in zip(answers, scored, strict=True)
+        for items, chosen in samples.items()
+        for row in _rows(config, of, scores, unparsed, length, items, chosen, chance)
     ]
     tests = pd.DataFrame(_tests(config, key_test, answers, [scores for scores, _ in scored], length))
     return Output(rows, {"tests": tests, "examples": pd.DataFrame(_examples(config, answers, scored))})
 
 
 def _read(folder: Path, model: str) -> Answers:
-    (found,) = completions.read(folder / f"multiplication_data_GPT3-{model}_0_100.csv", encoding="latin-1")
-    return found._replace(model=model)
+    path = folder / f"multiplication_data_GPT3-{model}_0_100.csv"
+    found = completions.read(path, encoding="latin-1")
+    if len(found) != 1:
+        raise InputError(f"{path}: expected the answers of one model to one task, got {len(found)}")
+    return found[0]._replace(model=model)
 
 
 def _sample(key: Array, length: np.ndarray, n: int) -> np.ndarray:
@@ -83,118 +97,133 @@ def _sample(key: Array, length: np.ndarray, n: int) -> np.ndarray:
 
 
 def _chance(targets: list[str], length: np.ndarray) -> dict[tuple[int, str], float]:
-    """What guessing the commonest digit at every position earns, by target length.
-
-    Leading digits of products are not uniform, so this is a higher bar than 10^-L.
-    """
+    """What always giving the commonest right answer of that length earns: a higher bar than a random string's 10^-L."""
     chance = {}
     for at in np.unique(length):
-        digits = np.array([list(t) for t, n in zip(targets, length, strict=True) if n == at])
-        best = np.array([max(np.unique(column, return_counts=True)[1]) / len(digits) for column in digits.T])
-        chance[int(at), "exact_match"] = float(best.prod())
-        chance[int(at), "token_accuracy"] = float(best.mean())
-        chance[int(at), "token_edit_distance"] = float((1 - best).sum())
+        own = [target for target, n in zip(targets, length, strict=True) if n == at]
+        guess = min(Counter(own).items(), key=lambda counted: (-counted[1], counted[0]))[0]
+        for metric, values in evaluate(completions.tokens(own, [guess] * len(own)), METRICS).items():
+            chance[int(at), metric] = float(np.asarray(values, dtype=float).mean())
     return chance
 
 
 def _rows(
-    answers: Answers,
+    config: Config,
+    of: Answers,
     scores: dict[str, np.ndarray],
     unparsed: np.ndarray,
     length: np.ndarray,
-    samples: dict[str, np.ndarray],
+    items: str,
+    chosen: np.ndarray,
     chance: dict[tuple[int, str], float],
-    how: dict[str, str],
 ) -> Iterator[dict[str, Any]]:
     share = {int(at): float(np.mean(length == at)) for at in np.unique(length)}
+    how: dict[str, Any] = {"data": of.data[:8], "encoding": of.encoding, "reader": of.reader, "tokens": "characters"}
+    how |= {"items": items} if items == "all" else {"items": items, "seed": config.seed}
     for metric, values in scores.items():
-        sig = signature(
-            metric, data=answers.data[:8], encoding=answers.encoding, reader=answers.reader, tokens="characters", **how
-        )
-        for items, chosen in samples.items():
-            strata = [(at, chosen & (length == at)) for at in share] + ([(None, chosen)] if items == "all" else [])
-            for at, picked in strata:
-                of = chance[at, metric] if at else sum(share[n] * chance[n, metric] for n in share)
-                yield completions.statistics(values[picked], metric) | {
-                    "source": "api", "family": "InstructGPT", "model": answers.model, "task": "multiplication",
-                    "setting": setting(items=items, shots=3), "scale_kind": "params", "scale": MODELS[answers.model],
-                    "length": at, "metric": metric, "unparsed": int(unparsed[picked].sum()), "chance": of,
-                    "signature": sig,
-                }  # fmt: skip
+        strata = [(at, chosen & (length == at)) for at in share] + ([(None, chosen)] if items == "all" else [])
+        for at, picked in strata:
+            guess = chance[at, metric] if at else sum(share[n] * chance[n, metric] for n in share)
+            yield cell(values[picked], metric) | {
+                "source": "api", "family": "InstructGPT", "model": of.model, "task": "multiplication",
+                "setting": setting(items=items, shots=3), "scale_kind": "params", "scale": MODELS[of.model],
+                "length": at, "metric": metric, "unparsed": int(unparsed[picked].sum()), "chance": guess,
+                "signature": signature(metric, aggregate="mean", **how),
+            }  # fmt: skip
 
 
 def _tests(
     config: Config, key: Array, answers: list[Answers], scores: list[dict[str, np.ndarray]], length: np.ndarray
 ) -> Iterator[dict[str, Any]]:
     """The paper's three predictions, and what independence of the digits would imply, with intervals over items."""
-    key_width, key_ratio = jax.random.split(key)
-    yield from _widths(config, key_width, scores)
-    yield from _ratios(config, key_ratio, answers, length)
-    for of, s in zip(answers, scores, strict=True):
-        yield from _slopes(of.model, s["exact_match"], s["token_edit_distance"], length)
+    key_width, key_slope, key_ratio = jax.random.split(key, 3)
+    # [items, models]
+    exact, edits = (np.stack([s[m] for s in scores], 1) for m in ("exact_match", "token_edit_distance"))
+    yield from _widths(config, key_width, exact, edits)
+    yield from _slopes(config, key_slope, exact, edits, length)
+    yield from _ratios(config, key_ratio, answers, exact, length)
+    for of in answers:
+        joined = [text and re.sub(r"(?<=[0-9]),(?=[0-9]{3})", "", text) for text in of.completion]
+        for metric, values in completions.score_items(of._replace(completion=joined), METRICS)[0].items():
+            yield _result(f"{metric}_without_separators", of.model, None, values.mean(), None, values.size)
 
 
-def _widths(config: Config, key: Array, scores: list[dict[str, np.ndarray]]) -> Iterator[dict[str, Any]]:
+def _widths(config: Config, key: Array, exact: np.ndarray, edits: np.ndarray) -> Iterator[dict[str, Any]]:
     """First prediction: the same answers change over more decades of scale under edit distance than under accuracy."""
     x = jnp.log10(jnp.array(list(MODELS.values())))
-    both = np.stack([[s[m] for s in scores] for m in ("exact_match", "token_edit_distance")]).transpose(2, 0, 1)
 
     def widths(items: Float[Array, "items two models"]) -> Float[Array, " three"]:
         sharp, smooth = (transition_width(x, curve) for curve in items.mean(0))
         return jnp.stack([sharp, smooth, smooth / sharp])
 
-    ends = bootstrap_items(key, both.astype(np.float32), widths, config.resamples)
+    both = np.stack([exact, edits], 1).astype(np.float32)
+    ends = bootstrap_items(key, both, widths, config.resamples)
     names = ("width_exact_match", "width_token_edit_distance", "width_ratio")
     for i, (name, value) in enumerate(zip(names, np.asarray(widths(jnp.asarray(both))), strict=True)):
         yield _result(name, None, None, value, Interval(ends.low[i], ends.high[i]), len(both))
 
 
-def _ratios(config: Config, key: Array, answers: list[Answers], length: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Independence ratio: the rate of all digits right over the product of the rates of each; 1 if independent."""
+def _slopes(
+    config: Config, key: Array, exact: np.ndarray, edits: np.ndarray, length: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """Third prediction: log accuracy and edit distance grow in proportion to length, at the rate of length 1.
+
+    Least-squares lines through the origin, over that rate; for accuracy over the lengths with at least FEW right answers.
+    """
+    lengths = np.unique(length)
+    stratum = (length[:, None] == lengths).astype(np.float32)
+    enough = jnp.asarray(stratum.T @ exact >= FEW)  # [lengths, models]
+    columns = np.concatenate([stratum, exact, edits], 1).astype(np.float32)
+
+    def ratios(items: Float[Array, "items columns"]) -> Float[Array, "two models"]:
+        of, right, edit = jnp.split(items, [len(lengths), len(lengths) + exact.shape[1]], axis=1)
+        rate, distance = (of.T @ x / of.sum(0)[:, None] for x in (right, edit))
+        at = jnp.asarray(lengths, jnp.float32)[:, None]
+        log = jnp.where(enough, jnp.log(rate), 0.0)
+        log_slope = (at * log).sum(0) / (at**2 * enough).sum(0)
+        edit_slope = (at * distance).sum(0) / (at**2).sum()
+        return jnp.stack([log_slope / log[0], edit_slope / distance[0]])
+
+    values = np.asarray(ratios(jnp.asarray(columns)))
+    ends = bootstrap_items(key, columns, ratios, config.resamples)
+    one = length == 1
+    for m, model in enumerate(MODELS):
+        # a model that is always right, or never, at one digit implies no slope
+        known = (FEW <= exact[one, m].sum() <= one.sum() - FEW, edits[one, m].sum() >= FEW)
+        for i, name in enumerate(("log_slope_ratio", "edit_slope_ratio")):
+            value, interval = (values[i, m], Interval(ends.low[i, m], ends.high[i, m])) if known[i] else (np.nan, None)
+            yield _result(name, model, None, value, interval, length.size)
+
+
+def _ratios(
+    config: Config, key: Array, answers: list[Answers], exact: np.ndarray, length: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """Independence ratio: exact match over the product of the rates of each digit; 1 if digits were independent."""
     lengths = np.unique(length)
     right = np.stack([_right_by_position(of) for of in answers], 1)
     stratum = length[:, None] == lengths
-    # a position beyond an answer's length counts as right: it leaves both the joint rate and the product as they are
+    # a position beyond an answer's length counts as right: it leaves the product as it is
     beyond = np.arange(right.shape[2]) >= length[:, None]
-    packed = np.concatenate([stratum, (right | beyond[:, None]).reshape(len(length), -1)], 1).astype(np.float32)
+    digits = (right | beyond[:, None]).reshape(len(length), -1)
+    columns = np.concatenate([stratum, exact, digits], 1).astype(np.float32)
 
     def ratios(items: Float[Array, "items columns"]) -> Float[Array, "models lengths"]:
-        of, x = items[:, : len(lengths)], items[:, len(lengths) :].reshape(-1, *right.shape[1:])
+        of, whole, x = jnp.split(items, [len(lengths), len(lengths) + exact.shape[1]], axis=1)
         n = of.sum(0)
-        joint = jnp.einsum("im,il->ml", x.prod(-1), of) / n
-        each = jnp.einsum("imp,il->mlp", x, of) / n[:, None]
-        return joint / each.prod(-1)
+        each = jnp.einsum("imp,il->mlp", x.reshape(-1, *right.shape[1:]), of) / n[:, None]
+        return (whole.T @ of / n) / each.prod(-1)
 
-    values = np.asarray(ratios(jnp.asarray(packed)))
-    ends = bootstrap_items(key, packed, ratios, config.resamples)
+    values = np.asarray(ratios(jnp.asarray(columns)))
+    ends = bootstrap_items(key, columns, ratios, config.resamples)
     for m, of in enumerate(answers):
         for i, at in enumerate(lengths):
             if at == 1:
                 continue  # one digit is always independent of itself
-            inside = right[stratum[:, i], m, :at]
-            whole = int(inside.all(-1).sum())
-            # from fewer than five successes, or failures, resampling shows little of the spread
-            known = 5 <= whole <= len(inside) - 5
+            inside = exact[stratum[:, i], m]
+            # from fewer right answers, or wrong ones, resampling shows little of the spread
+            known = FEW <= inside.sum() <= len(inside) - FEW
             interval = Interval(ends.low[m, i], ends.high[m, i]) if known else None
             yield _result("independence_ratio", of.model, int(at), values[m, i], interval, len(inside))
-
-
-def _slopes(model: str, exact: np.ndarray, edits: np.ndarray, length: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Third prediction: log accuracy and edit distance both grow in proportion to length, at the rate of length 1.
-
-    Lines through the origin, by least squares over the lengths (for the logarithm, those with any success).
-    """
-    at = np.unique(length)
-    rate, distance = (np.array([values[length == n].mean() for n in at]) for values in (exact, edits))
-    seen = rate > 0
-    slope = at[seen] @ np.log(rate[seen]) / (at[seen] @ at[seen])
-    yield _result("log_slope", model, None, slope, None, int(np.isin(length, at[seen]).sum()))
-    yield _result(
-        "log_slope_predicted", model, None, np.log(rate[0]) if rate[0] else np.nan, None, int((length == 1).sum())
-    )
-    slope = at @ distance / (at @ at)
-    yield _result("edit_slope", model, None, slope, None, length.size)
-    yield _result("edit_slope_predicted", model, None, distance[0], None, int((length == 1).sum()))
 
 
 def transition_width(x: Float[Array, " models"], y: Float[Array, " models"]) -> Float[Array, ""]:
