@@ -75,6 +75,8 @@ def _main(argv: Sequence[str]) -> int:
         for name in track(drawable, "figures"):
             try:
                 drawn.append(_figure(name, tables, options))
+            except OSError:
+                raise
             except Exception as error:  # our own bug
                 command = f"python -m scripts.reproduce {_flags(options)}"
                 ran.append({"name": f"figure {name}", "command": command, "rows": None} | _failed(error))
@@ -94,10 +96,13 @@ def _main(argv: Sequence[str]) -> int:
 def _study(module: str, options: Options) -> dict[str, Any]:
     """Run one study, or say why not; nothing that happens to one stops the others."""
     name = module.rpartition(".")[2]
-    command = (
-        f"python -m {module} --preset {options.preset} --out {shlex.quote(str(options.out))} --seed {options.seed}"
-    )
-    told = {"name": name, "command": command, "status": "ran", "reason": "", "rows": None}
+    told = {
+        "name": name,
+        "command": f"python -m {module} {_flags(options)}",
+        "status": "ran",
+        "reason": "",
+        "rows": None,
+    }
     try:
         study = importlib.import_module(module)
         config = dataclasses.replace(study.PRESETS[options.preset], seed=options.seed)
@@ -112,10 +117,10 @@ def _study(module: str, options: Options) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        return told | {
-            "status": "skipped",
-            "reason": f"{error.name} is not installed; `uv sync --extra all` installs it",
-        }
+        missing = f"{error.name} is not installed; `uv sync --extra all` installs it"
+        return told | {"status": "skipped", "reason": missing}
+    except OSError:  # a full disk stops the others too
+        raise
     except Exception as error:  # our own bug
         return told | _failed(error)
     told["rows"] = table.read_sidecar(options.out / "tables" / f"{name}.parquet")["rows"]
