@@ -16,7 +16,7 @@ from pathlib import Path
 import html5lib
 import pytest
 
-from mirage_jax import table
+from mirage_jax import InputError, table
 from scripts import reproduce
 from scripts.claims import CLAIMS
 from scripts.claims.record import FIELDS
@@ -262,3 +262,43 @@ def test_study_help_shows_its_own_flags():
     assert done.returncode == 0
     for flag in ("--preset", "--out", "--data-dir", "--seed", "--samples"):
         assert flag in done.stdout
+
+
+def test_few_and_easy_questions_leave_claims_untested_and_fail_nothing(small, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(reproduce, "STUDIES", {"sims.toy": 1, "scripts.studies.instructgpt": 1})
+    for model in instructgpt.MODELS:
+        path = tmp_path / "data" / "gpt3_multiplication" / f"multiplication_data_GPT3-{model}_0_100.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a,b,completion\n" + "".join(f"{a},{b},{a * b}\n" for a in range(5) for b in range(5)))
+    assert run(tmp_path / "out", "--data-dir", str(tmp_path / "data")) == 0
+    records = {c["id"]: c for c in json.loads((tmp_path / "out" / "ledger.json").read_text())}
+    assert records["arithmetic_geometric"]["status"] == "not testable here"
+    assert records["arithmetic_linear"]["status"] == "not testable here"
+    assert records["arithmetic_metric_swap"]["status"] == "not testable here"
+
+
+def test_models_asked_different_questions_are_refused(small, hostile_data: Path, tmp_path: Path, capsys):
+    shutil.copytree(hostile_data, tmp_path / "data")
+    path = next((tmp_path / "data" / "gpt3_multiplication").glob("*ada*"))
+    path.write_text("\n".join(path.read_text("latin-1").split("\n")[:-5]), "latin-1")
+    assert run(tmp_path / "out", "--only", "instructgpt", "--data-dir", str(tmp_path / "data")) == 0
+    studies = {s["name"]: s for s in json.loads((tmp_path / "out" / "run.json").read_text())["studies"]}
+    assert "the same questions in the same order" in studies["instructgpt"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("task,size", "job,size", "expected rows of task, size"),
+        (",2m,", ",3m,", "row 0: expected one row a task and size"),
+        (",16m,3,", ",2m,3,", "row 1: expected one row a task and size"),
+        (",200", ",none", "row 0: expected one row a task and size"),
+    ],
+)
+def test_a_published_table_that_does_not_fit_is_refused(hostile_data: Path, tmp_path: Path, old, new, message):
+    folder = tmp_path / "bigbench_bigg"
+    shutil.copytree(hostile_data / "bigbench_bigg", folder)
+    path = folder / "bigg_T0_3shot_task_metrics.csv"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(InputError, match=message):
+        bigg.run(bigg.Config(draws=1), folder)

@@ -27,6 +27,8 @@ def _swap(instructgpt: pd.DataFrame, tests: pd.DataFrame) -> Found:
         "scale"
     )
     y, x = rows["score"].to_numpy(), np.log(rows["scale"].to_numpy())
+    if y[-1] == y[0]:
+        return Found("not testable here", note="Edit distance does not change with scale.")
     last, line = (float((v[-1] - v[-2]) / (v[-1] - v[0])) for v in (y, x))
     status: Status = "fails" if not ratio["low"] > 1 else "mixed" if last > line else "holds"
     note = f"The last step, to davinci, makes {last:.0%} of the change over {line:.0%} of the range."
@@ -64,6 +66,8 @@ def _geometric(instructgpt: pd.DataFrame, tests: pd.DataFrame) -> Found:
     rows = _exact(instructgpt)
     rows = rows[rows["score"] * rows["n"].astype(float) >= FEW]
     fits = {m: _r2(of["length"], np.log(of["score"])) for m, of in rows.groupby("model", sort=False) if len(of) >= 3}
+    if not fits:
+        return Found("not testable here", note="No model has three such lengths.")
     slopes = tests[(tests["test"] == "log_slope_ratio") & tests["low"].notna()]
     apart = int(((slopes["low"] > 1) | (slopes["high"] < 1)).sum())
     note = (
@@ -83,6 +87,8 @@ def _r2(x: Any, y: Any) -> float:
 def _independent(tests: pd.DataFrame) -> Found:
     every = tests[tests["test"] == "independence_ratio"]
     rows = every[every["low"].notna()]
+    if rows.empty:
+        return Found("not testable here", note=f"No cell has {FEW} right and {FEW} wrong answers.")
     apart = int(((rows["low"] > 1) | (rows["high"] < 1)).sum())
     note = f"{len(every) - len(rows)} cells with fewer than {FEW} right or wrong answers are left out."
     return Found(
@@ -93,8 +99,12 @@ def _independent(tests: pd.DataFrame) -> Found:
 def _linear(instructgpt: pd.DataFrame) -> Found:
     off = {}
     for model, rows in _exact(instructgpt, "token_edit_distance").groupby("model", sort=False):
+        if len(rows) < 3 or rows["score"].max() == 0:
+            continue  # no line to be off
         line = np.polyval(np.polyfit(rows["length"], rows["score"], 1), rows["length"])
         off[model] = float(np.abs(rows["score"] - line).max() / rows["score"].max())
+    if not off:
+        return Found("not testable here", note="No model has three lengths.")
     good = [v < 0.1 for v in off.values()]
     note = f"{', '.join(f'{model} {v:.2f}' for model, v in off.items())}."
     return Found("holds" if all(good) else "mixed" if any(good) else "fails", max(off.values()), n=len(off), note=note)

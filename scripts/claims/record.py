@@ -1,5 +1,6 @@
 """What a claim is, what a test of it gives, and the record that goes into the ledger."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -45,13 +46,20 @@ def share(k: int, n: int, status: Status, note: str = "") -> Found:
 def record(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """A claim's record of FIELDS; where a table it needs is absent it is not testable here."""
     absent = [name for name in claim.needs if name not in tables]
-    if claim.measure is None:
-        found = Found("not testable here")
-    elif absent:
-        found = Found("not testable here", note=f"Not run: {', '.join(absent)} absent, see what was skipped.")
-    else:
-        found = claim.measure(*(tables[name] for name in claim.needs))
+    if absent or claim.measure is None:
+        return untested(claim, f"Not run: {', '.join(absent)} absent, see what was skipped." if absent else "")
+    return _told(claim, claim.measure(*(tables[name] for name in claim.needs)))
+
+
+def untested(claim: Claim, why: str) -> dict[str, Any]:
+    """The record of a claim that was not measured."""
+    return _told(claim, Found("not testable here", note=why))
+
+
+def _told(claim: Claim, found: Found) -> dict[str, Any]:
     words = {name: getattr(claim, name) for name in ("id", "claim", "where", "data", "figure", "ours")}
-    numbers = {name: getattr(found, name) for name in ("value", "low", "high", "n", "status")}
+    numbers: dict[str, Any] = {name: getattr(found, name) for name in ("value", "low", "high")}
+    numbers = {k: v if v is not None and math.isfinite(v) else None for k, v in numbers.items()}
+    numbers |= {"n": found.n, "status": found.status if numbers["value"] is not None else "not testable here"}
     told = words | numbers | {"test": f"{claim.test} {found.note}".strip()}
     return {field: told[field] for field in FIELDS}

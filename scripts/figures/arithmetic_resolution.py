@@ -23,10 +23,10 @@ def draw(instructgpt: pd.DataFrame) -> Figure:
     """One panel a test size; target lengths 2 to 4."""
     rows = instructgpt[(instructgpt["metric"] == "exact_match") & instructgpt["length"].isin([2, 3, 4])]
     sizes = sorted({read_setting(s)["items"] for s in rows["setting"]}, key=lambda n: (n == "all", len(n), n))
-    figure, axes = panels(1, len(sizes), height=3.2, sharey=True)
+    figure, axes = panels(1, max(len(sizes), 1), height=3.2, sharey=True)
     scales = sorted(rows["scale"].unique())
-    for ax, items in zip(axes, sizes, strict=True):
-        for kind, length in enumerate((2, 3, 4)):
+    for ax, items in zip(axes, sizes, strict=False):
+        for kind, length in enumerate(sorted(rows["length"].unique())):
             at = select(rows[rows["length"] == length], items=items).sort_values("scale")
             some, none = at[at["score"] > 0], at[at["score"] == 0]
             curve(ax, some["scale"], some["score"], some["low"], some["high"], label=f"{length} digits", kind=kind)

@@ -9,7 +9,7 @@ integer of a completion is read as the answer, so "1,515" is read as 1; the test
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,13 @@ def _tests(
             yield _result(f"{metric}_without_separators", of.model, None, values.mean(), None, values.size)
 
 
+def _interval(config: Config, key: Array, x: np.ndarray, statistic: Callable[[Array], Array]) -> Interval:
+    """Bootstrap over items; NaN where all items are alike, which says nothing of the spread."""
+    if (x == x[0]).all():
+        return Interval(*np.full((2, *jax.eval_shape(statistic, jnp.asarray(x)).shape), np.nan))
+    return bootstrap_items(key, x, statistic, config.resamples)
+
+
 def _widths(config: Config, key: Array, exact: np.ndarray, edits: np.ndarray) -> Iterator[dict[str, Any]]:
     """First prediction: the same answers change over more decades of scale under edit distance than under accuracy."""
     x = jnp.log10(jnp.array(list(MODELS.values())))
@@ -157,7 +164,7 @@ def _widths(config: Config, key: Array, exact: np.ndarray, edits: np.ndarray) ->
         return jnp.stack([sharp, smooth, smooth / sharp])
 
     both = np.stack([exact, edits], 1).astype(np.float32)
-    ends = bootstrap_items(key, both, widths, config.resamples)
+    ends = _interval(config, key, both, widths)
     names = ("width_exact_match", "width_token_edit_distance", "width_ratio")
     for i, (name, value) in enumerate(zip(names, np.asarray(widths(jnp.asarray(both))), strict=True)):
         yield _result(name, None, None, value, Interval(ends.low[i], ends.high[i]), len(both))
@@ -185,7 +192,7 @@ def _slopes(
         return jnp.stack([log_slope / log[0], edit_slope / distance[0]])
 
     values = np.asarray(ratios(jnp.asarray(columns)))
-    ends = bootstrap_items(key, columns, ratios, config.resamples)
+    ends = _interval(config, key, columns, ratios)
     one = length == 1
     for m, model in enumerate(MODELS):
         # a model that is always right, or never, at one digit implies no slope
@@ -214,7 +221,7 @@ def _ratios(
         return (whole.T @ of / n) / each.prod(-1)
 
     values = np.asarray(ratios(jnp.asarray(columns)))
-    ends = bootstrap_items(key, columns, ratios, config.resamples)
+    ends = _interval(config, key, columns, ratios)
     for m, of in enumerate(answers):
         for i, at in enumerate(lengths):
             if at == 1:
