@@ -125,12 +125,11 @@ def _show(df: Any) -> None:
 
     marked = set(table.flags(df).index)
     for at, row in df.drop_duplicates(["model", "task", "metric", "length"]).iterrows():
+        score = "no answer" if row["n"] == 0 else f"{row['score']:8.4f}"
         interval = "" if row["low"] != row["low"] else f"[{row['low']:.4f}, {row['high']:.4f}]"
         length = f"L={row['length']}" if isinstance(row["length"], int) else ""
         lost = f"  ! {row['missing']} missing, {row['unparsed']} unparsed" if at in marked else ""
-        echo(
-            f"{visible(row['model'], 40):40} {length:5} {row['metric']:30} {row['score']:8.4f} {interval:18} n={row['n']}{lost}"
-        )
+        echo(f"{visible(row['model'], 40):40} {length:5} {row['metric']:30} {score:9} {interval:18} n={row['n']}{lost}")
 
 
 def _verify(args: argparse.Namespace) -> int:

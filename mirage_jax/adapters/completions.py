@@ -99,6 +99,7 @@ def read(path: Path, encoding: str = "utf-8", reader: Reader | None = None) -> l
 
 
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(CELLS * 4)  # a model may have written a lot, in one answer
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(reader, [])
