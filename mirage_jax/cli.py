@@ -129,7 +129,7 @@ def _show(df: Any) -> None:
         interval = "" if row["low"] != row["low"] else f"[{row['low']:.4f}, {row['high']:.4f}]"
         length = f"L={row['length']}" if isinstance(row["length"], int) else ""
         lost = f"  ! {row['missing']} missing, {row['unparsed']} unparsed" if at in marked else ""
-        echo(f"{visible(row['model'], 40):40} {length:5} {row['metric']:30} {score:9} {interval:18} n={row['n']}{lost}")
+        echo(f"{visible(row['model'], 40):40} {length:5} {row['metric']:30} {score} {interval:18} n={row['n']}{lost}")
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -256,7 +256,11 @@ def plan_test_size(
         raise ValueError(f"length must be >= 1, got {length}")
     if not 0 < power < 1:
         raise ValueError(f"power must lie in (0, 1), got {power}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level}")
     a = p**length
+    if a == 0:
+        raise ValueError(f"p^length is too small to be told from 0: p = {p}, length = {length}")
     if relative_error is not None and chance is not None:
         raise ValueError("give relative_error or chance, not both")
     if relative_error is not None:
@@ -278,6 +282,8 @@ def _above_chance(a: float, chance: float, power: float, size: float) -> int:
     high = 1
     while not enough(np.asarray(high)):
         high *= 2
+        if high > 1 << 40:
+            raise ValueError(f"no test below 10^12 items tells {a:.6g} from chance {chance:.6g}")
     # The power of an exact test saws up and down with n: the answer is the end of the last failure. A coarse look finds
     # where that lies; the teeth, about 1/chance long, are then looked at one n at a time.
     coarse = np.unique(np.linspace(1, 4 * high, 20_000).astype(int))

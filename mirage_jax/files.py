@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,6 +92,14 @@ def write_sums(folder: Path) -> None:
     write(folder / SUMS, "".join(f"{sha256(folder / name)}  {name}\n" for name in _names(folder)))
 
 
+def resum(folder: Path, name: str) -> None:
+    """Replace the line of one file that was written again; the others keep theirs."""
+    lines = (folder / SUMS).read_text("utf-8").splitlines()
+    kept = [line for line in lines if line.partition("  ")[2] != name]
+    kept.append(f"{sha256(folder / name)}  {name}")
+    write(folder / SUMS, "".join(f"{line}\n" for line in sorted(kept, key=lambda line: line.partition("  ")[2])))
+
+
 def damaged(folder: Path) -> list[str]:
     """What SHA256SUMS and the folder disagree about, a line each: files changed, missing, or not listed."""
     listed: dict[str, str] = {}
@@ -103,11 +112,13 @@ def damaged(folder: Path) -> list[str]:
     faults = [f"{name}: listed in {SUMS}, not found" for name in sorted(set(listed) - found)]
     faults += [f"{name}: not listed in {SUMS}" for name in sorted(found - set(listed))]
     for name in sorted(found & set(listed)):
-        if sha256(folder / name) != listed[name]:
+        if (folder / name).is_symlink() or sha256(folder / name) != listed[name]:
             faults.append(f"{name}: content differs from its SHA-256")
     return faults
 
 
 def _names(folder: Path) -> list[str]:
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".tmp"))
-    return sorted(path.relative_to(folder).as_posix() for path in files if path.name != SUMS)
+    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    left = re.compile(r"\..*\.tmp")  # by a run that was killed
+    names = (path.relative_to(folder).as_posix() for path in files if not left.fullmatch(path.name))
+    return sorted(name for name in names if name != SUMS)

@@ -88,6 +88,9 @@ def _check_values(kind: str, fields: Mapping[str, np.ndarray], vocabulary: int |
             at = tuple(int(i) for i in np.argwhere(bad)[0])
             raise ValueError(f"{kind}.{name} must be {expected}, got {fields[name][at]} at {list(at)}")
 
+    for name, value in fields.items():
+        if value.dtype.kind in "iu":
+            refuse(name, value > np.iinfo(np.int32).max, "below 2^31")
     if kind == "Tokens":
         for side in ("target", "predicted"):
             ids, length = fields[side], fields[f"{side}_length"]

@@ -23,6 +23,8 @@ _said = 0.0  # when the last line was said, by any track
 def echo(text: str, err: bool = False) -> None:
     """Print lines with every control character made visible."""
     stream = sys.stderr if err else sys.stdout
+    if stream is None:  # closed by the caller: nobody reads
+        return
     shown = "\n".join(visible(line) for line in text.split("\n"))
     encoding = stream.encoding or "utf-8"
     stream.write(shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")

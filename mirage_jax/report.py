@@ -29,10 +29,20 @@ def write(folder: Path) -> Path:
     for name in ("run.json", "ledger.json"):
         if not (folder / name).is_file():
             raise InputError(f"{folder} is not a results folder: it holds no {name}")
-    path = folder / "report.html"
-    files.write(path, render(folder))
-    if (folder / files.SUMS).is_file():
-        files.write_sums(folder)
+    path, summed = folder / "report.html", (folder / files.SUMS).is_file()
+    faults = [fault for fault in files.damaged(folder) if not fault.startswith("report.html: ")] if summed else []
+    faults = [fault for fault in faults if not fault.endswith(f"not listed in {files.SUMS}")]
+    if faults:
+        raise InputError(f"{folder}: changed since it was written: {'; '.join(faults)}")
+    try:
+        page = render(folder)
+    except (KeyError, TypeError, AttributeError, jinja2.UndefinedError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{folder}: run.json, ledger.json or a figure's csv is not what was written: {error}"
+        ) from None
+    files.write(path, page)
+    if summed:
+        files.resum(folder, path.name)
     return path
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, NoReturn
 
+import jax
 import pandas as pd
 
 from mirage_jax import errors, files, published, table
@@ -87,7 +88,9 @@ def execute(study: ModuleType, config: Any, out: Path, data_dir: Path | None = N
     folders = {name: published.locate(name, data_dir) for name in study.DATA}
     files.check_run_folder(out)
     about = provenance(study, config, folders)
-    output = study.run(config, **folders)
+    check_seed(config.seed)
+    with jax.enable_x64(False):  # the same numbers whatever the user's flag
+        output = study.run(config, **folders)
     about["results"] = sorted(f"{study.NAME}_{name}" for name in output.results)
     rows = [{"study": study.NAME, **row} for row in output.rows]
     df = table.frame(rows)
@@ -96,6 +99,12 @@ def execute(study: ModuleType, config: Any, out: Path, data_dir: Path | None = N
     path = out / "tables" / f"{study.NAME}.parquet"
     table.write(df, path, about)
     return path
+
+
+def check_seed(seed: int) -> None:
+    """Refuse seeds that JAX's keys would fold onto others."""
+    if not 0 <= seed < 1 << 32:
+        raise InputError(f"--seed: expected a whole number in [0, 2^32), got {seed}")
 
 
 def provenance(study: ModuleType, config: Any, folders: Mapping[str, Path]) -> dict[str, Any]:
@@ -121,6 +130,8 @@ def reusable(study: ModuleType, config: Any, out: Path, data_dir: Path | None = 
         for path in found:
             table.read(path)
         stored = [table.read_sidecar(path) for path in found]
+        if [sidecar["file"] for sidecar in stored] != [path.name for path in found]:
+            return False
     except (InputError, OSError):
         return False
     return all(sidecar["study"] == study.NAME and sidecar["reuse"] == wanted for sidecar in stored)

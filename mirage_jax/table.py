@@ -235,9 +235,12 @@ def write(df: pd.DataFrame, path: Path, about: Mapping[str, Any], kind: Literal[
     content = content.replace_schema_metadata({"mirage_config_hash": about["reuse"]["config_hash"]})
     buffer = io.BytesIO()
     pq.write_table(content, buffer, compression="zstd")
+    side = path.with_suffix(".json")
+    if side.is_file() and "checksum" not in side.read_text("utf-8", "replace"):
+        raise InputError(f"{side} is there and is no table's sidecar: choose another name for {path.name}")
     sidecar = {**about, "file": path.name, "kind": kind, "rows": len(df), "sha256": files.sha256(buffer.getvalue())}
     sidecar["checksum"] = files.sha256(files.to_json(sidecar).encode())
-    files.write_all({path: buffer.getvalue(), path.with_suffix(".json"): files.to_json(sidecar)})
+    files.write_all({path: buffer.getvalue(), side: files.to_json(sidecar)})
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -247,7 +250,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} has no sidecar: expected {side}")
     sidecar = files.read_json(side)
     wanted = {"study", "reuse", "file", "kind", "rows", "sha256", "checksum"}
-    if not isinstance(sidecar, dict) or not wanted <= set(sidecar) or "config_hash" not in sidecar["reuse"]:
+    if not isinstance(sidecar, dict) or not wanted <= set(sidecar) or not isinstance(sidecar["reuse"], dict):
         raise InputError(f"{side} is not a table's sidecar: expected {', '.join(sorted(wanted))}")
     rest = {name: value for name, value in sidecar.items() if name != "checksum"}
     whole = files.to_json(sidecar).encode() == side.read_bytes()  # a changed blank is a change too
@@ -264,7 +267,7 @@ def read(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} is damaged or not the file its sidecar describes: its SHA-256 differs")
     content = pq.read_table(io.BytesIO(data))
     stored = (content.schema.metadata or {}).get(b"mirage_config_hash", b"").decode()
-    if stored != sidecar["reuse"]["config_hash"]:
+    if stored != sidecar["reuse"].get("config_hash"):
         raise InputError(f"{path} and its sidecar come from different runs")
     df = content.replace_schema_metadata(None).to_pandas()
     return check(df) if sidecar["kind"] == "table" else df
@@ -275,6 +278,8 @@ def verify(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise InputError(f"expected a folder, got {folder}")
     faults = files.damaged(folder) if (folder / files.SUMS).is_file() else []
+    if not faults and not (folder / files.SUMS).is_file() and (folder / "run.json").exists():
+        faults = [f"{files.SUMS}: missing"]
     found = sorted(folder.rglob("*.parquet"))
     if not found and not (folder / files.SUMS).is_file():
         raise InputError(f"{folder} holds no table and no {files.SUMS}: nothing to verify")
@@ -283,6 +288,6 @@ def verify(folder: Path) -> list[str]:
             read(path)
             if read_sidecar(path)["file"] != path.name:
                 faults.append(f"{path.relative_to(folder)}: written under another name, {read_sidecar(path)['file']}")
-        except InputError as error:
+        except (InputError, OSError) as error:
             faults.append(str(error).replace(f"{folder}/", ""))
     return faults

@@ -36,6 +36,11 @@ def _code(character: str) -> str:
     return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
+def utf8(text: str) -> str:
+    """The text with lone surrogates, which have no UTF-8, written as codes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def csv_text(header: list[str], rows: list[list[Any]]) -> str:
     """CSV in which no text cell is a formula: one that would be gets a leading quote mark. Numbers are never touched."""
     out = io.StringIO(newline="")
@@ -53,7 +58,7 @@ def read_csv_text(text: str) -> list[list[str]]:
 def _guard(cell: Any) -> Any:
     if not isinstance(cell, str):
         return "" if _missing(cell) else cell
-    cell = cell.encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates have no UTF-8
+    cell = utf8(cell)
     return f"'{cell}" if _FORMULA.match(cell.lstrip("'")) else cell
 
 

@@ -22,7 +22,7 @@ import pandas as pd
 from mirage_jax import errors, files, plotting, report, table
 from mirage_jax.errors import InputError
 from mirage_jax.progress import echo, shown, track
-from mirage_jax.study import execute, parse, parts, reusable
+from mirage_jax.study import check_seed, execute, parse, parts, reusable
 from scripts.claims import CLAIMS
 from scripts.claims.record import record, untested
 
@@ -66,6 +66,7 @@ def _main(argv: Sequence[str]) -> int:
         raise InputError(f"--only: expected one of {', '.join(names)}, got {options.only}")
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise InputError(f"--data-dir: expected a folder, got {options.data_dir}")
+    check_seed(options.seed)
     files.check_run_folder(options.out)
     begun = time.monotonic()
     with shown(options.quiet):
@@ -74,12 +75,16 @@ def _main(argv: Sequence[str]) -> int:
         drawable = [name for name in FIGURES if set(_module(name).TABLES) <= set(tables)]
         drawn = [_part(f"figure {name}", ran, _figure, name, tables, options) for name in track(drawable, "figures")]
     figures = [figure for figure in drawn if figure]
+    for name in set(FIGURES) - {figure["name"] for figure in figures}:  # an earlier run's, of other tables
+        for form in ("png", "pdf", "csv"):
+            (options.out / "figures" / f"{name}.{form}").unlink(missing_ok=True)
     claims = [
         _part(f"claim {claim.id}", ran, record, claim, tables) or untested(claim, "Its test failed: see what ran.")
         for claim in CLAIMS
     ]
     files.write(options.out / "ledger.json", files.to_json(claims))
     files.write(options.out / "run.json", files.to_json(_run(options, ran, figures)))
+    (options.out / files.SUMS).unlink(missing_ok=True)  # of the run before
     report.write(options.out)
     files.write_sums(options.out)
     for study in ran:

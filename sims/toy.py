@@ -6,6 +6,7 @@ sizes. The paper prints no c, alpha or grid of sizes: the defaults here are ours
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,6 +59,11 @@ class Config:
         """Refuse what cannot be simulated."""
         scaling.cross_entropy(1.0, self.c, self.alpha)
         scaling.brier_target(0.5, self.spread)
+        if (
+            not all(map(math.isfinite, (self.c, self.alpha, self.spread)))
+            or max(self.vocabularies, default=2) >= 1 << 31
+        ):
+            raise ValueError(f"expected finite c, alpha and spread, and vocabularies below 2^31: {self}")
         least = max((1, *self.test_sizes))
         if self.scales < 2 or self.samples < least or min((1, *self.test_sizes)) < 1:
             raise ValueError(f"expected scales >= 2, test sizes >= 1, samples >= {least}: {self}")

@@ -166,7 +166,7 @@ def test_a_row_for_each_kind_of_scale(tmp_path):
         ("m.csv", b"a,b,completion\n1,2\n", r"m\.csv:2: expected 3 fields, got 2"),
         ("m.csv", b'a,b,completion\n1,2,"3\n', "m.csv:.*: not CSV"),
         ("m.csv", b"a,b,completion\n1,2,caf\xe9\n", r"m\.csv: not utf-8 at byte 22; give its encoding"),
-        ("m.csv", b"target,completion\n,x\n", "target: expected the right answer, got an empty text"),
+        ("m.csv", b"target,completion\n,x\n", "target: expected the right answer, got ''"),
         ("m.jsonl", b"[1]\n", r"m\.jsonl:1: expected a JSON object, got '\[1\]'"),
         ("m.jsonl", b'{"target": "a", "completion": "b"}\n{"target": \n', r"m\.jsonl:2: expected a JSON object"),
         ("m.jsonl", b"[" * 100_000, "expected a JSON object"),

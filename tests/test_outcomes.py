@@ -40,3 +40,20 @@ def test_outcomes_are_pytrees(outcome):
     again = jax.tree.map(lambda field: field, outcome)
     assert type(again) is type(outcome)
     assert len(jax.tree.leaves(outcome)) == sum(field is not None for field in outcome)
+
+
+def test_numbers_beyond_32_bits_are_refused_not_wrapped():
+    from mirage_jax import evaluate
+
+    with pytest.raises(ValueError, match="below 2"):
+        evaluate(Tokens(np.array([[2**32 + 5]]), np.array([1]), np.array([[5]]), np.array([1])), "exact_match")
+    with pytest.raises(ValueError, match="below 2"):
+        evaluate(Attempts(np.array([2**32 + 10]), np.array([2])), "pass_at_k", k=1)
+
+
+def test_lists_are_read_as_arrays():
+    from mirage_jax import evaluate
+
+    assert evaluate(Tokens([[1, 2]], [2], [[1, 2]], [2]), "exact_match")["exact_match"].tolist() == [1.0]
+    with pytest.raises(ValueError, match="whole number K"):
+        evaluate(Attempts([4], [2]), "subset_accuracy", K=1.5)

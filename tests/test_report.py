@@ -170,3 +170,29 @@ def test_a_figure_name_is_no_path(tmp_path: Path):
 def test_every_known_data_set_names_licence_and_origin():
     assert all(d.licence and d.origin and d.hashes for d in published.DATASETS.values())
     assert all(re.fullmatch("[0-9a-f]{64}", h) for d in published.DATASETS.values() for h in d.hashes.values())
+
+
+def test_a_changed_ledger_or_figure_is_not_blessed_by_writing_the_page_again(tmp_path: Path):
+    page(tmp_path, BENIGN)
+    out = tmp_path / "out"
+    files.write_sums(out)
+    assert table.verify(out) == []
+    report.write(out)
+    assert table.verify(out) == []
+    ledger = out / "ledger.json"
+    ledger.write_text(ledger.read_text().replace("holds", "fails"))
+    with pytest.raises(InputError, match="changed since it was written: ledger.json"):
+        report.write(out)
+    assert table.verify(out) == ["ledger.json: content differs from its SHA-256"]
+    (out / files.SUMS).unlink()
+    assert "SHA256SUMS: missing" in table.verify(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("run.json", "{}"), ("run.json", "[]"), ("ledger.json", "[{}]"), ("ledger.json", "{")]
+)
+def test_json_of_another_shape_is_refused_in_one_line(tmp_path: Path, name, content):
+    page(tmp_path, BENIGN)
+    (tmp_path / "out" / name).write_text(content)
+    with pytest.raises(InputError):
+        report.write(tmp_path / "out")

@@ -132,6 +132,30 @@ def test_a_second_run_reuses_and_a_change_or_damage_does_not(
     assert set(status("--seed", "1").values()) == {"ran"}
 
 
+def test_figures_of_an_earlier_run_do_not_stay(small, hostile_data: Path, tmp_path: Path):
+    assert run(tmp_path, "--data-dir", str(hostile_data)) == 0
+    assert (tmp_path / "figures" / "arithmetic.png").exists()
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path, "--data-dir", str(tmp_path / "empty")) == 0
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"toy_panels", "toy_resolution"}
+
+
+def test_the_64_bit_flag_changes_no_number(small, hostile_data: Path, tmp_path: Path):
+    import jax
+
+    assert run(tmp_path / "off", "--data-dir", str(hostile_data)) == 0
+    with jax.enable_x64(True):
+        assert run(tmp_path / "on", "--data-dir", str(hostile_data)) == 0
+    off, on = (content(tmp_path / name, "*.parquet", "*.csv") for name in ("off", "on"))
+    assert off == on
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "99999999999999999999"])
+def test_seeds_that_would_fold_onto_others_are_refused(small, tmp_path: Path, capsys, seed):
+    assert run(tmp_path / "out", "--seed", seed) == 2
+    assert "--seed: expected a whole number in [0, 2^32)" in capsys.readouterr().err
+
+
 def test_changed_data_are_read_again_and_said_to_differ(small, hostile_data: Path, tmp_path: Path):
     data = tmp_path / "data"
     shutil.copytree(hostile_data, data)

@@ -22,6 +22,7 @@ from mirage_jax.estimators import cell
 from mirage_jax.metrics.facts import evaluate, for_outcome
 from mirage_jax.outcomes import Tokens
 from mirage_jax.table import signature
+from mirage_jax.untrusted import utf8
 
 Reader = Literal["first-integer", "text"]
 INTEGER = re.compile(r"-?[0-9]+")
@@ -76,21 +77,20 @@ def read(path: Path, encoding: str = "utf-8", reader: Reader | None = None) -> l
         ) from None
     rows = _csv_rows(text, path) if path.suffix.lower() == ".csv" else _json_rows(text, path)
     groups: dict[tuple[str, str], Answers] = {}
+    digest = files.sha256(content)
     asked: dict[tuple[str, ...], int] = {}
     for line, row in rows:
         target, question = _target(row, f"{path}:{line}")
-        model, task = (
-            row.get("model") or path.stem,
-            row.get("task") or ("multiplication" if question else "completions"),
-        )
+        model = utf8(row.get("model") or path.stem)
+        task = utf8(row.get("task") or ("multiplication" if question else "completions"))
         question = (str(row["id"]),) if row.get("id") not in (None, "") else question
         if question:
             first = asked.setdefault((model, task, *question), line)
             if first != line:
                 raise InputError(f"{path}:{line}: a second answer to {' x '.join(question)}, first on line {first}")
         chosen = reader or ("first-integer" if "target" not in row else "text")
-        group = groups.setdefault((model, task), Answers(model, task, [], [], chosen, files.sha256(content), encoding))
-        group.target.append(target)
+        group = groups.setdefault((model, task), Answers(model, task, [], [], chosen, digest, encoding))
+        group.target.append(target.strip() if group.reader == "text" else target)
         cut = row.get("finish_reason") not in (None, "", "stop")
         group.completion.append(None if cut else _completion(row, f"{path}:{line}"))
     if not groups:
@@ -145,8 +145,8 @@ def _target(row: dict[str, Any], where: str) -> tuple[str, tuple[str, ...]]:
     if "target" in row:
         if isinstance(row["target"], bool) or not isinstance(row["target"], str | int):
             raise InputError(f"{where}: target: expected text or a whole number, got {row['target']!r}")
-        if row["target"] == "":
-            raise InputError(f"{where}: target: expected the right answer, got an empty text")
+        if not str(row["target"]).strip():
+            raise InputError(f"{where}: target: expected the right answer, got {row['target']!r}")
         return str(row["target"]), ()
     for name in ("a", "b"):
         if isinstance(row[name], bool) or not WHOLE.fullmatch(str(row[name])):

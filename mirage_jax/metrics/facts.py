@@ -144,7 +144,8 @@ def evaluate(
     unused = set(options) - {option for _, given in taken for option, _ in given}
     if unused:
         raise ValueError(f"no named metric takes the option {', '.join(sorted(unused))} (metrics: {', '.join(names)})")
-    outcome = jax.tree.map(lambda field: field if isinstance(field, jax.Array) else np.asarray(field), outcome)
+    fields = outcome._asdict().items()
+    outcome = outcome._replace(**{k: v if v is None or isinstance(v, jax.Array) else np.asarray(v) for k, v in fields})
     outcomes.check(outcome, vocabulary)
     return _evaluate(outcome, taken)
 
@@ -170,6 +171,9 @@ def _options_of(name: str, outcome: Outcome, options: Mapping[str, Any]) -> dict
         if getattr(outcome, field) is None:
             raise ValueError(f"{name} needs {type(outcome).__name__}.{field}")
     merged = {option: options.get(option, default) for option, default in metric.options.items()}
+    for option in set(merged) & {"K", "k"}:
+        if merged[option] is not REQUIRED and (isinstance(merged[option], bool) or not isinstance(merged[option], int)):
+            raise ValueError(f"{name} needs a whole number {option}, got {merged[option]!r}")
     absent = [option for option, value in merged.items() if value is REQUIRED]
     if absent:
         raise ValueError(f"{name} needs the option {', '.join(absent)}")

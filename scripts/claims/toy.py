@@ -88,6 +88,6 @@ CLAIMS = (
         "With too few test items, small models that do have some ability score zero.",
         "section 2; appendix A",
         "Chance of 0 right of 100 items at L = 5, (1 - p^5)^100, mean over models; holds if above one half for any model.",
-        ("toy",), _toy_small_tests, DATA, "toy_resolution",
+        ("toy",), _toy_small_tests, "closed forms", "toy_resolution",
     ),
 )  # fmt: skip

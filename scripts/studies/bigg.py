@@ -87,13 +87,17 @@ def _read(path: Path) -> pd.DataFrame:
             f"{path}: expected rows of task, size, shots, {', '.join(numbers)}; got {', '.join(df.columns)}"
         )
     values = df[list(numbers)].apply(pd.to_numeric, errors="coerce")
-    fits = values.apply(lambda c: c >= 1 if c.name == "instance_count" else c.between(0, 1)).all(axis=1)
+    fits = values.apply(lambda c: (c >= 1) & (c % 1 == 0) if c.name == "instance_count" else c.between(0, 1)).all(
+        axis=1
+    )
     fits &= df["size"].isin(SIZES) & (df["task"] != "") & ~df.duplicated(["task", "size"])
     if not fits.all():
         row = int((~fits).to_numpy().argmax())
         raise InputError(
             f"{path}: row {row}: expected one row a task and size, scores in [0, 1], got {df.iloc[row].to_dict()}"
         )
+    if df["size"].nunique() < 3:
+        raise InputError(f"{path}: expected at least 3 sizes, got {df['size'].nunique()}")
     df[list(numbers)] = values
     df["params"] = df["size"].map(SIZES)
     return df.sort_values(["task", "params"], ignore_index=True)

@@ -150,7 +150,7 @@ def _tests(
 
 def _interval(config: Config, key: Array, x: np.ndarray, statistic: Callable[[Array], Array]) -> Interval:
     """Bootstrap over items; NaN where all items are alike, which says nothing of the spread."""
-    if (x == x[0]).all():
+    if len(x) < 2 or (x == x[0]).all():
         return Interval(*np.full((2, *jax.eval_shape(statistic, jnp.asarray(x)).shape), np.nan))
     return bootstrap_items(key, x, statistic, config.resamples)
 
