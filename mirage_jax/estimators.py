@@ -4,9 +4,10 @@ Closed forms run on the host in float64. Bootstraps take a key and draw on the d
 """
 
 import math
+import operator
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from jaxtyping import Array, Key
 from scipy import stats
 
 from mirage_jax.arrays import Numbers
-from mirage_jax.metrics.facts import METRICS, evaluate, set_items
+from mirage_jax.metrics.facts import METRICS, Metric, evaluate, set_items
 from mirage_jax.outcomes import Outcome
 
 
@@ -68,9 +69,14 @@ def clopper_pearson(successes: Numbers, n: Numbers, level: float = 0.95) -> Inte
         Clopper, Pearson (1934).
     """
     k, n, tail = _counts(successes, n, level)
-    low = np.where(k == 0, 0.0, stats.beta.ppf(tail, np.maximum(k, 0.5), n - k + 1))
-    high = np.where(k == n, 1.0, stats.beta.isf(tail, k + 1, np.maximum(n - k, 0.5)))
+    low = np.where(k == 0, 0.0, stats.beta.ppf(tail, *_above(np.maximum(k, 0.5), n - k + 1)))
+    high = np.where(k == n, 1.0, stats.beta.isf(tail, *_above(k + 1, np.maximum(n - k, 0.5))))
     return Interval(low, high)
+
+
+def _above(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The next floats: where a or b is exactly 1000, scipy 1.17.1 is wrong (a = 1000, b = 10^12: 15 times the quantile)."""
+    return np.nextafter(a, np.inf), np.nextafter(b, np.inf)
 
 
 def jeffreys(successes: Numbers, n: Numbers, level: float = 0.95) -> Interval:
@@ -92,17 +98,26 @@ def student_t(values: Numbers, level: float = 0.95) -> Interval:
     Raises:
         ValueError: no values, a value that is not finite, or a level outside (0, 1).
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level}")
     x = np.asarray(values, dtype=float)
     if x.ndim != 1 or x.size == 0:
         raise ValueError(f"student_t needs a vector of at least one value, got shape {x.shape}")
+    return _t_interval(x.size, *_moments(x), level)
+
+
+def _moments(x: np.ndarray) -> tuple[float, float]:
+    """Mean and unbiased variance; exactly 0 for one value or equal values, whose computed variance may be rounding."""
     if not np.isfinite(x).all():
         raise ValueError(f"student_t needs finite values, got {x[~np.isfinite(x)][0]}")
-    if x.size < 2 or np.ptp(x) == 0:
+    return float(x.mean()), float(x.var(ddof=1)) if np.ptp(x) > 0 else 0.0
+
+
+def _t_interval(n: int, mean: float, variance: float, level: float) -> Interval:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level}")
+    if variance == 0:
         return Interval(np.asarray(np.nan), np.asarray(np.nan))
-    half = stats.t.isf((1 - level) / 2, x.size - 1) * x.std(ddof=1) / math.sqrt(x.size)
-    return Interval(x.mean() - half, x.mean() + half)
+    half = stats.t.isf((1 - level) / 2, n - 1) * math.sqrt(variance) / math.sqrt(n)
+    return Interval(np.asarray(mean - half), np.asarray(mean + half))
 
 
 def estimate(values: Numbers, metric: str, level: float = 0.95) -> Estimate:
@@ -115,23 +130,80 @@ def estimate(values: Numbers, metric: str, level: float = 0.95) -> Estimate:
     Raises:
         ValueError: an unknown metric, no samples at all, or none that was answered.
     """
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
+    _known(metric)
     x = np.asarray(values, dtype=float).ravel()
     answered = x[~np.isnan(x)]
     if answered.size == 0:
         raise ValueError(f"{metric}: no number from nothing: {x.size} samples, none answered")
-    n, bounds = answered.size, METRICS[metric].bounds
-    if bounds == (0, 1) and np.isin(answered, (0.0, 1.0)).all():
-        successes = int(answered.sum())
+    successes = int(answered.sum()) if np.isin(answered, (0.0, 1.0)).all() else None
+    return _estimate(metric, answered.size, *_moments(answered), successes, x.size - answered.size, level)
+
+
+def estimate_sums(
+    n: SupportsIndex,
+    total: SupportsIndex,
+    squares: SupportsIndex,
+    metric: str,
+    *,
+    unit: SupportsIndex = 1,
+    missing: SupportsIndex = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """What `estimate` says of samples of which only integer sums were kept.
+
+    A sample scores q / unit with q an integer: 0 or 1 for a match, tokens right of `unit`, an edit distance.
+
+        mean = total / (n unit)        variance = (n squares - total^2) / (n (n - 1) unit^2)
+
+    in whole numbers of any size up to the one division, so that nothing cancels. Same intervals as `estimate`.
+
+    Args:
+        n: samples answered.
+        total: sum of q.
+        squares: sum of q^2.
+        metric: key of METRICS.
+        unit: what q of a score of 1 is.
+        missing: samples without an answer.
+        level: of the interval.
+
+    Raises:
+        ValueError: an unknown metric, nothing answered, unit < 1, missing < 0, or sums that no scores of this metric have.
+    """
+    low, high = _known(metric).bounds
+    n, total, squares, unit, missing = (operator.index(value) for value in (n, total, squares, unit, missing))
+    if n < 1:
+        raise ValueError(f"{metric}: no number from nothing: n = {n} answered")
+    if unit < 1 or missing < 0:
+        raise ValueError(f"{metric}: needs unit >= 1 and missing >= 0, got {unit} and {missing}")
+    mean = total / (n * unit)
+    spread = n * squares - total**2
+    # (q - low unit)(high unit - q) >= 0 for every sample, so its sum is; 0 says that every score stands at a bound
+    inside = (low + high) * unit * total - squares - n * low * high * unit**2 if math.isfinite(high - low) else 1
+    whole = (low, high) == (0, 1) and inside == 0
+    if spread < 0 or inside < 0 or not low <= mean <= high or (whole and total % unit):
+        raise ValueError(f"{metric}: no {n} scores q / {unit} have sum of q = {total} and sum of q^2 = {squares}")
+    variance = spread / (n * (n - 1) * unit**2) if n > 1 else 0.0
+    return _estimate(metric, n, mean, variance, total // unit if whole else None, missing, level)
+
+
+def _known(metric: str) -> Metric:
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
+    return METRICS[metric]
+
+
+def _estimate(
+    metric: str, n: int, mean: float, variance: float, successes: int | None, missing: int, level: float
+) -> Estimate:
+    """The interval policy. `successes` is None unless every score was 0 or 1; a variance of 0 is a spread not seen."""
+    bounds = METRICS[metric].bounds
+    if bounds == (0, 1) and successes is not None:
         low, high = clopper_pearson(successes, n, level)
-        mean = successes / n
-        se = math.sqrt(mean * (1 - mean) / n) or math.nan
+        error = math.sqrt(mean * (1 - mean) / n)
     else:
-        low, high = np.clip(student_t(answered, level), *bounds)
-        mean = float(answered.mean())
-        se = math.nan if np.isnan(low) else float(answered.std(ddof=1) / math.sqrt(n))
-    return Estimate(mean, float(low), float(high), se, n, x.size - n)
+        low, high = np.clip(_t_interval(n, mean, variance, level), *bounds)
+        error = math.sqrt(variance) / math.sqrt(n)
+    return Estimate(mean, float(low), float(high), error or math.nan, n, missing)
 
 
 def estimate_set(
@@ -159,7 +231,12 @@ def cell(values: Numbers, metric: str) -> dict[str, float | int | None]:
     x = np.asarray(values, dtype=float)
     if np.isnan(x).all():
         return {"n": 0, "missing": int(x.size)}
-    return {name: None if value != value else value for name, value in estimate(x, metric)._asdict().items()}
+    return columns(estimate(x, metric))
+
+
+def columns(found: Estimate) -> dict[str, float | int | None]:
+    """An estimate as columns of the table: what is not known is null."""
+    return {name: None if value != value else value for name, value in found._asdict().items()}
 
 
 def _mean_items(x: Array) -> Array:

@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import re
+import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,25 @@ def check_run_folder(out: Path) -> None:
             raise InputError(f"{out / part} is a link: a run writes inside its own folder only")
 
 
+@contextmanager
+def lock(path: Path, alone: bool = True) -> Iterator[None]:
+    """Hold a lock file, alone or shared, or refuse at once and say who holds it. It frees itself when its process ends."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read(200).decode("utf-8", "replace").strip() or "another process"
+            raise InputError(f"{path.parent} is in use by {who}: wait for it, or choose another folder") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        file.flush()
+        yield
+
+
 def write_sums(folder: Path) -> None:
     """Write SHA256SUMS over every file of a run folder, in the form that `sha256sum -c` reads."""
     write(folder / SUMS, "".join(f"{sha256(folder / name)}  {name}\n" for name in _names(folder)))
@@ -119,6 +140,6 @@ def damaged(folder: Path) -> list[str]:
 
 def _names(folder: Path) -> list[str]:
     files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    left = re.compile(r"\..*\.tmp")  # by a run that was killed
+    left = re.compile(r"\..*\.(tmp|lock)")  # by a run that was killed, or is under way
     names = (path.relative_to(folder).as_posix() for path in files if not left.fullmatch(path.name))
     return sorted(name for name in names if name != SUMS)

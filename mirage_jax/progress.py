@@ -63,8 +63,13 @@ def shown(quiet: bool = False) -> Iterator[None]:
         _bar, _quiet = before
 
 
-def track(items: Sequence[T], label: str, weights: Sequence[float] | None = None) -> Iterator[T]:
-    """Yield the items and show how many are done and the time left. With `weights`, how much of the expected work."""
+def track(
+    items: Sequence[T], label: str, weights: Sequence[float] | None = None, unit: str | None = None
+) -> Iterator[T]:
+    """Yield the items and show how many are done and the time left. With `weights`, how much of the expected work.
+
+    Where the weights count something, `unit` names it, and how many are done in a second is shown too.
+    """
     weights = weights or [1.0] * len(items)
     global _said
     label, whole, begun = visible(label, 40), sum(weights), time.monotonic()
@@ -76,13 +81,18 @@ def track(items: Sequence[T], label: str, weights: Sequence[float] | None = None
         done += weight
         now = time.monotonic()
         if bar and task is not None:
-            bar.update(task, completed=done)
+            bar.update(task, completed=done, description=label + _rate(done, now - begun, unit))
         elif not _quiet and now - _said >= INTERVAL:
             _said = now
             left = (now - begun) * (whole - done) / done if done else 0.0
-            echo(f"{label}: {done / whole:.0%}, {left:.0f} s left", err=True)
+            rate = _rate(done, now - begun, unit)
+            echo(f"{label}: {done / whole:.0%}, {left:.0f} s left{rate}", err=True)
     if bar and task is not None:
         bar.remove_task(task)
+
+
+def _rate(done: float, seconds: float, unit: str | None) -> str:
+    return f", {done / seconds:.2g} {unit}/s" if unit and seconds > 0 else ""
 
 
 def _terminal() -> bool:

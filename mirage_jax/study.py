@@ -3,6 +3,9 @@
 A study is a module with NAME, DATA (the data sets it reads, by name), PRESETS (`quick` and `full` configs) and `run`. Its
 `run` gets the folder of each data set as a keyword and returns `Output`. Its table goes to `DIR/tables/NAME.parquet`, other
 frames to `DIR/results/NAME_*.parquet`.
+
+A sweep is a study that has, in place of `run`, `jobs(config)` (what `mirage_jax.sweep` counts) and `rows(config, counts)`
+(the `Output` made of it). It can be broken off, sharded and merged: finished parts stand in `DIR/parts`.
 """
 
 import contextlib
@@ -12,7 +15,8 @@ import io
 import itertools
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -20,8 +24,9 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import jax
 import pandas as pd
 
-from mirage_jax import errors, files, published, table
+from mirage_jax import errors, files, published, sweep, table
 from mirage_jax.errors import InputError
+from mirage_jax.parts import Parts
 from mirage_jax.progress import echo, shown
 
 PRESETS = ("quick", "full")
@@ -34,6 +39,27 @@ class Output(NamedTuple):
     results: Mapping[str, pd.DataFrame] = {}
 
 
+@dataclass(frozen=True)
+class Sweeping:
+    """How a sweep is done; nothing here changes its table."""
+
+    chunk: int = sweep.CHUNK
+    """Replicates at once on each device: memory against speed."""
+    shard: str = "1/1"
+    """i/n: only the i-th of n shares of the parts, for job arrays; --merge then makes the table."""
+    merge: Path | None = None
+    """Make the table from the parts that shards left in this folder, given the same flags as theirs."""
+    distributed: str | None = None
+    """auto (a cluster that JAX recognises) or i/n@HOST:PORT, process i of n counted from 0, HOST being that of process 0."""
+
+    def shares(self) -> tuple[int, int]:
+        """The shard as (i, n)."""
+        i, slash, n = self.shard.partition("/")
+        if not (slash and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+            raise InputError(f"--shard: expected i/n with 1 <= i <= n, got {self.shard!r}")
+        return int(i), int(n)
+
+
 def main(study: ModuleType) -> NoReturn:
     """`python -m PACKAGE.NAME [--preset quick|full] [--out DIR] [--data-dir DIR] [--seed N] ...`: run one study."""
     errors.leave(errors.run(lambda: _main(study, sys.argv[1:])))
@@ -43,23 +69,52 @@ def _main(study: ModuleType, argv: Sequence[str]) -> int:
     import tyro
 
     preset = _preset(argv)
-    command = dataclasses.make_dataclass(
-        "Command",
-        [
-            ("config", tyro.conf.OmitArgPrefixes[type(study.PRESETS[preset])], dataclasses.field()),
-            ("preset", Literal["quick", "full"], dataclasses.field(default=preset)),
-            ("out", Path, dataclasses.field(default=Path("results"))),
-            ("data_dir", Path | None, dataclasses.field(default=None)),
-            ("quiet", tyro.conf.FlagCreatePairsOff[bool], dataclasses.field(default=False)),
-        ],
-        frozen=True,
-    )
+    sweeps = hasattr(study, "jobs")
+    fields = [
+        ("config", tyro.conf.OmitArgPrefixes[type(study.PRESETS[preset])], dataclasses.field()),
+        ("preset", Literal["quick", "full"], dataclasses.field(default=preset)),
+        ("out", Path, dataclasses.field(default=Path("results"))),
+        ("data_dir", Path | None, dataclasses.field(default=None)),
+        ("quiet", tyro.conf.FlagCreatePairsOff[bool], dataclasses.field(default=False)),
+    ]
+    if sweeps:
+        fields.append(("sweeping", tyro.conf.OmitArgPrefixes[Sweeping], dataclasses.field(default=Sweeping())))
+    command = dataclasses.make_dataclass("Command", fields, frozen=True)
     program = f"python -m {Path(inspect.getfile(study)).parent.name}.{study.NAME}"
     args = parse(command, command(study.PRESETS[preset]), argv, program, study.__doc__)
-    with shown(args.quiet):
-        path = execute(study, args.config, args.out, args.data_dir)
-    echo(f"{path}")
+    how = args.sweeping if sweeps else Sweeping()
+    out, (i, n) = how.merge or args.out, how.shares()
+    first = distribute(how.distributed)
+    with shown(args.quiet), locked(out, study.NAME, i, n) if first else contextlib.nullcontext():
+        path = execute(study, args.config, out, args.data_dir, how)
+    if path:
+        echo(f"{path}")
+    elif first:
+        echo(f"shard {i}/{n} is done; once all are: {program} ... --merge {out}")
     return errors.DONE
+
+
+def distribute(spec: str | None) -> bool:
+    """Join a run of several processes, if one is asked for; whether this process is the one that writes."""
+    if spec is None:
+        return True
+    if spec == "auto":
+        jax.distributed.initialize()
+    else:
+        found = re.fullmatch(r"(\d+)/(\d+)@([^@\s]+:\d+)", spec)
+        if not found or int(found[1]) >= int(found[2]):
+            raise InputError(f"--distributed: expected auto, or i/n@HOST:PORT with i < n, got {spec!r}")
+        jax.distributed.initialize(found[3], num_processes=int(found[2]), process_id=int(found[1]))
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def locked(out: Path, name: str, i: int = 1, n: int = 1) -> Iterator[None]:
+    """Hold a run folder: alone, or together with other shards of the sweep. Refuses at once where another run holds it."""
+    files.check_run_folder(out)
+    with files.lock(out / ".run.lock", alone=n == 1):
+        with files.lock(out / f".{name}-{i}-of-{n}.lock") if n > 1 else contextlib.nullcontext():
+            yield
 
 
 def parse(form: type, default: Any, argv: Sequence[str], program: str, description: str | None) -> Any:
@@ -83,14 +138,32 @@ def _preset(argv: Sequence[str]) -> str:
     return named[-1] if named and named[-1] in PRESETS else "quick"
 
 
-def execute(study: ModuleType, config: Any, out: Path, data_dir: Path | None = None) -> Path:
-    """Run a study and write its table and results under a folder; nothing is written unless all of it ran."""
+def execute(
+    study: ModuleType, config: Any, out: Path, data_dir: Path | None = None, how: Sweeping = Sweeping()
+) -> Path | None:
+    """Run a study and write its table and results under a folder; nothing is written unless all of it ran.
+
+    None where there is no table to write yet: a shard is done, or another process writes it.
+    """
     folders = {name: published.locate(name, data_dir) for name in study.DATA}
     files.check_run_folder(out)
     about = provenance(study, config, folders)
     check_seed(config.seed)
+    store = None
     with jax.enable_x64(False):  # the same numbers whatever the user's flag
-        output = study.run(config, **folders)
+        if hasattr(study, "jobs"):
+            jobs, first = study.jobs(config), jax.process_index() == 0
+            store = Parts(out / "parts", study.NAME, {"config": about["config"], "reuse": about["reuse"]})
+            if how.merge:
+                counts = sweep.merge(jobs, store)
+            else:
+                keep = store if first else None
+                counts = sweep.run(jobs, chunk=how.chunk, store=keep, shard=how.shares(), label=study.NAME)
+                if how.shares() != (1, 1) or not first:
+                    return None
+            output = study.rows(config, counts)
+        else:
+            output = study.run(config, **folders)
     about["results"] = sorted(f"{study.NAME}_{name}" for name in output.results)
     rows = [{"study": study.NAME, **row} for row in output.rows]
     df = table.frame(rows)
@@ -98,7 +171,14 @@ def execute(study: ModuleType, config: Any, out: Path, data_dir: Path | None = N
         table.write(result, out / "results" / f"{study.NAME}_{name}.parquet", about, kind="result")
     path = out / "tables" / f"{study.NAME}.parquet"
     table.write(df, path, about)
+    if store:
+        store.discard()
     return path
+
+
+def run(study: ModuleType, config: Any) -> Output:
+    """What a sweep finds, counted in memory."""
+    return study.rows(config, sweep.run(study.jobs(config), label=study.NAME))
 
 
 def check_seed(seed: int) -> None:

@@ -6,11 +6,12 @@ sizes. The paper prints no c, alpha or grid of sizes: the defaults here are ours
 """
 
 import dataclasses
+import itertools
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -18,18 +19,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from mirage_jax import scaling
-from mirage_jax.estimators import cell
-from mirage_jax.metrics.facts import METRICS, evaluate
-from mirage_jax.outcomes import Choices, Tokens
-from mirage_jax.progress import track
+from mirage_jax import scaling, sweep
+from mirage_jax.metrics.facts import METRICS
+from mirage_jax.outcomes import Tokens
 from mirage_jax.study import Output, main
 from mirage_jax.table import config_hash, setting, signature
+from sims import engines, processes
 
 NAME = "toy"
 DATA = ()
 TEXT = ("exact_match", "token_accuracy", "token_edit_distance")
 CHOICE = ("multiple_choice_grade", "brier_target")
+CHUNK, COST = 1 << 12, 32
 
 
 @dataclass(frozen=True)
@@ -74,47 +75,65 @@ class Config:
 PRESETS = {"quick": Config(), "full": Config(samples=131_072, scales=32)}
 
 
-def draw_tokens(
-    key: Key[Array, ""], p: Float[Array, ""], length: Int[Array, ""], vocabulary: int, width: int
+def _tokens(
+    key: Key[Array, ""], p: Float[Array, ""], length: Int[Array, ""], vocabulary: Int[Array, ""], width: int
 ) -> Tokens:
-    """One test item: a uniform target of `length` tokens, each predicted right with probability p, else another token."""
-    key_target, key_right, key_wrong = jax.random.split(key, 3)
-    target = jax.random.randint(key_target, (width,), 0, vocabulary)
-    right = jax.random.bernoulli(key_right, p, (width,))
-    shift = jax.random.randint(key_wrong, (width,), 1, vocabulary)
-    predicted = jnp.where(right, target, (target + shift) % vocabulary)
-    return Tokens(target, length, predicted, length)
+    return processes.tokens(key, "independent", length, width, vocabulary, 1 - p)
 
 
-def draw_choice(key: Key[Array, ""], p: Float[Array, ""], spread: Float[Array, ""]) -> Choices:
-    """One two-option question of margin logit(p) + spread z; the right option stands first."""
-    margin = jnp.log(p) - jnp.log1p(-p) + spread * jax.random.normal(key)
-    log_prob = jax.nn.log_sigmoid(jnp.stack([margin, -margin]))
-    return Choices(log_prob, jnp.ones(2, bool), jnp.array([1.0, 0.0]))
+@cache
+def _counting(width: int) -> Callable[..., Array]:
+    return engines.scored(partial(_tokens, width=width), TEXT)
 
 
-@partial(jax.jit, static_argnames=("samples", "vocabulary", "width"))
-def _items(
-    key: Key[Array, ""], p: Float[Array, ""], length: Int[Array, ""], samples: int, vocabulary: int, width: int
-) -> Tokens:
-    draw = jax.vmap(lambda i: draw_tokens(jax.random.fold_in(key, i), p, length, vocabulary, width))
-    return draw(jnp.arange(samples))
-
-
-@partial(jax.jit, static_argnames=("samples",))
-def _questions(key: Key[Array, ""], p: Float[Array, ""], spread: Float[Array, ""], samples: int) -> Choices:
-    return jax.vmap(lambda i: draw_choice(jax.random.fold_in(key, i), p, spread))(jnp.arange(samples))
-
-
-def run(config: Config) -> Output:
-    """Closed forms and simulated scores of every model, length and metric."""
+def _grid(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Model sizes, and the per-token success of each."""
     params = np.logspace(7, 12, config.scales)
-    p = scaling.token_success(scaling.cross_entropy(params, config.c, config.alpha))
-    rows = [row for n, success in zip(params, p, strict=True) for row in _closed(config, n, success)]
-    key = jax.random.key(config.seed)
-    for model in track(range(config.scales), "toy"):
-        rows += _simulated(config, jax.random.fold_in(key, model), params[model], p[model])
-    return Output(rows)
+    return params, scaling.token_success(scaling.cross_entropy(params, config.c, config.alpha))
+
+
+def _cells(config: Config) -> dict[str, list[tuple[int, int, float]]]:
+    """Cells of each job: (model, length, vocabulary) of texts, (model, 1, spread) of questions."""
+    models = range(config.scales)
+    return {
+        "tokens": list(itertools.product(models, config.lengths, config.vocabularies)),
+        "choices": list(itertools.product(models, (1,), sorted({0.0, config.spread}))),
+    }
+
+
+def jobs(config: Config) -> list[sweep.Job]:
+    """Texts and questions at every test size; the small tests are the first items of the large one."""
+    p, width = _grid(config)[1].astype(np.float32), max(config.lengths)
+    of_model = jax.vmap(partial(jax.random.fold_in, jax.random.key(config.seed)))(np.arange(config.scales))
+    key_tokens, key_choices = jnp.moveaxis(jax.vmap(jax.random.split)(of_model), 1, 0)
+    fold = jax.vmap(jax.random.fold_in)
+    cells = _cells(config)
+    model, length, vocabulary = (np.array(values) for values in zip(*cells["tokens"], strict=True))
+    # by value, not by place: another length or vocabulary in the config leaves these draws as they are
+    keys = fold(fold(key_tokens[model], vocabulary), length)
+    texts = _counting(width), keys, (p[model], length.astype(np.int32), vocabulary.astype(np.int32))
+    model, _, spread = (np.array(values) for values in zip(*cells["choices"], strict=True))
+    questions = engines.scored(processes.margins, CHOICE), key_choices[model], (p[model], spread.astype(np.float32))
+    return [
+        sweep.Job(f"{kind}/{n}", *job, n, tokens, COST, CHUNK)
+        for kind, job, tokens in (("tokens", texts, width), ("choices", questions, 1))
+        for n in (*config.test_sizes, config.samples)
+    ]
+
+
+def rows(config: Config, counts: Mapping[str, np.ndarray]) -> Output:
+    """Closed forms and simulated scores of every model, length and metric."""
+    params, p = _grid(config)
+    found = [row for n, success in zip(params, p, strict=True) for row in _closed(config, n, success)]
+    for job, counted in counts.items():
+        kind, n = job.split("/")
+        metrics, option = (TEXT, "vocabulary") if kind == "tokens" else (CHOICE, "spread")
+        for (model, length, value), cell in zip(_cells(config)[kind], counted, strict=True):
+            options = {option: value, "test_size": int(n)}
+            for metric, score in engines.scored_scores(cell, metrics, int(n)).items():
+                where = _row(config, params[model], "simulated", metric, length, options)
+                found.append(where | score | {"seed": config.seed, "unparsed": 0})
+    return Output(found)
 
 
 def _closed(config: Config, params: float, p: float) -> Iterator[dict[str, Any]]:
@@ -128,28 +147,6 @@ def _closed(config: Config, params: float, p: float) -> Iterator[dict[str, Any]]
     for spread in sorted({0.0, config.spread}):
         yield row("multiple_choice_grade", scaling.multiple_choice_grade(p, spread), spread=spread)
         yield row("brier_target", scaling.brier_target(p, spread), spread=spread)
-
-
-def _simulated(config: Config, key: Key[Array, ""], params: float, p: float) -> Iterator[dict[str, Any]]:
-    def rows(scores: dict[str, np.ndarray], length: int, **options: Any) -> Iterator[dict[str, Any]]:
-        for metric, values in scores.items():
-            for items in (*config.test_sizes, config.samples):
-                where = _row(config, params, "simulated", metric, length, options | {"test_size": items})
-                yield where | cell(values[:items], metric) | {"seed": config.seed, "unparsed": 0}
-
-    key_tokens, key_choices = jax.random.split(key)
-    width = max(config.lengths)
-    for vocabulary in config.vocabularies:
-        for length in config.lengths:
-            # by value, not by place: another length or vocabulary in the config leaves these draws as they are
-            key_cell = jax.random.fold_in(jax.random.fold_in(key_tokens, vocabulary), length)
-            items = _items(key_cell, jnp.float32(p), jnp.int32(length), config.samples, vocabulary, width)
-            scores = {name: np.asarray(v) for name, v in evaluate(items, TEXT, vocabulary=vocabulary).items()}
-            yield from rows(scores, length, vocabulary=vocabulary)
-    for spread in sorted({0.0, config.spread}):
-        items = _questions(key_choices, jnp.float32(p), jnp.float32(spread), config.samples)
-        scores = {name: np.asarray(v) for name, v in evaluate(items, CHOICE).items()}
-        yield from rows(scores, 1, spread=spread)
 
 
 def _row(

@@ -33,7 +33,6 @@ class Metric(NamedTuple):
     continuous: bool | Callable[..., bool]  # one token, one item or a little probability moves it by a little
     options: Mapping[str, Any] = {}  # name -> default, REQUIRED where there is none
     closed_form: Any = None  # (p, length, **options) under independent errors by tokens seen nowhere else
-    interval: Literal["clopper_pearson", "student_t"] = "student_t"  # of a mean over samples
     unit: Any = "sample"  # or "set": one number for all samples, whose interval comes from resampling them
     needs: tuple[str, ...] = ()  # optional fields of the outcome that it reads
     references: Literal["best", "joint", "one"] = "one"  # of several: the best score, all at once, or refused
@@ -132,11 +131,11 @@ def _nll_per(size: str) -> Callable[[Any], Array]:
 METRICS: Mapping[str, Metric] = {
     "exact_match": Metric(
         _sequences(text.exact_match), Tokens, "higher", (0, 1), linear=False, continuous=False, references="best",
-        closed_form=scaling.exact_match, interval="clopper_pearson",
+        closed_form=scaling.exact_match,
     ),
     "exact_match_caseless": Metric(
         _caseless, Characters, "higher", (0, 1), linear=False, continuous=False, references="best",
-        closed_form=scaling.exact_match, interval="clopper_pearson",
+        closed_form=scaling.exact_match,
     ),
     "prefix_match": Metric(
         _sequences(text.prefix_match), Tokens, "higher", (0, 1), linear=False, continuous=False, references="best",
@@ -185,7 +184,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "numeric_match": Metric(
         _sequences(characters.numeric_match), Characters, "higher", (0, 1), linear=False, continuous=False,
-        references="best", options={"relative_error": 0.1}, interval="clopper_pearson",
+        references="best", options={"relative_error": 0.1},
     ),
     "nll": Metric(
         lambda o: text.nll(o.target_log_prob, o.target_length), Tokens, "lower", (0, math.inf), linear=False,
@@ -203,7 +202,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "multiple_choice_grade": Metric(
         lambda o, normalise: choices.multiple_choice_grade(*o, normalise=normalise), Choices, "higher", (0, 1),
-        linear=False, continuous=False, options={"normalise": "none"}, interval="clopper_pearson",
+        linear=False, continuous=False, options={"normalise": "none"},
         closed_form=lambda p, length, normalise: scaling.multiple_choice_grade(p),
     ),
     "brier_sum": Metric(_brier(choices.brier_sum), Choices, "lower", (0, 2), linear=False, continuous=True),
@@ -235,7 +234,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "reconstruction": Metric(
         lambda o, c: vision.reconstruction(o.squared, c), Errors, "higher", (0, 1), linear=False, continuous=False,
-        options={"c": REQUIRED}, interval="clopper_pearson",
+        options={"c": REQUIRED},
     ),
     "subset_accuracy": Metric(
         lambda o, K: attempts.subset_accuracy(o.n, o.correct, K), Attempts, "higher", (0, 1), linear=_one,

@@ -1,0 +1,254 @@
+"""The executor of every Monte Carlo sweep: a grid of cells, chunks of replicates, integer counts summed.
+
+A job is a function of one chunk. Replicate i of a cell draws from `fold_in(key of the cell, i)` or from counters that hold
+i, and counts are integers, so the sums are the same whatever the chunk, the devices, the processes, the order, or how
+often the run was broken off. Memory is bound by the chunk.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+
+from mirage_jax.errors import InputError
+from mirage_jax.progress import track
+
+if TYPE_CHECKING:
+    from mirage_jax.parts import Parts
+
+CHUNK = 1 << 17  # replicates
+PART = 1 << 28  # tokens that are done before their counts are written
+IDS = 1 << 32  # replicates of one cell: counters are 32 bits wide
+ONE = 1 << 24  # fixed point of a score of 1
+
+
+class Job(NamedTuple):
+    """Cells that one program counts."""
+
+    name: str
+    count: Callable[..., Any]  # device: (key, cell, ids [chunk], real [chunk]) -> uint32 counts, each below 2^32
+    keys: Key[Array, " cells"]
+    cells: Any  # pytree of arrays, [cells, ...]
+    n: int  # replicates of each cell
+    tokens: int = 1  # of one replicate: what progress goes by
+    cost: int = 1  # of a token, against one that is only counted: parts hold fewer of costly ones
+    chunk: int = CHUNK  # most replicates at once
+    host: bool = False  # count: (key data, cell, n) -> counts of the whole cell, at once and on the host
+
+    @property
+    def units(self) -> int:
+        """Replicates of a cell, or 1 where a cell is counted at once."""
+        return 1 if self.host else self.n
+
+
+class Range(NamedTuple):
+    """Replicates [start, stop) of a job, numbered through its cells: replicate i of cell c is number c units + i."""
+
+    job: int
+    start: int
+    stop: int
+
+
+def check(jobs: Sequence[Job]) -> None:
+    """Refuse sweeps that have nothing to count, or more than the counters can address."""
+    names = [job.name for job in jobs]
+    if not jobs or len(set(names)) < len(names):
+        raise ValueError(f"a sweep needs jobs of different names, got {names}")
+    for job in jobs:
+        if not 1 <= job.n <= (np.iinfo(np.int64).max if job.host else IDS):
+            raise ValueError(f"{job.name}: expected from 1 to 2^32 replicates a cell, got {job.n}")
+        if min(len(job.keys), job.chunk, job.tokens, job.cost) < 1:
+            raise ValueError(f"{job.name}: expected cells, a chunk, tokens and a cost of at least 1")
+
+
+def plan(jobs: Sequence[Job]) -> list[list[Range]]:
+    """The parts of a sweep: ranges of about PART tokens together. Depends on the jobs alone, not on who does them."""
+    check(jobs)
+    parts: list[list[Range]] = [[]]
+    room = PART
+    for number, job in enumerate(jobs):
+        start, total = 0, len(job.keys) * job.units
+        while start < total:
+            if room < job.tokens * job.cost and parts[-1]:
+                parts.append([])
+                room = PART
+            take = min(total - start, max(room // (job.tokens * job.cost), 1))
+            parts[-1].append(Range(number, start, start + take))
+            room -= take * job.tokens * job.cost
+            start += take
+    return parts
+
+
+def run(
+    jobs: Sequence[Job],
+    *,
+    chunk: int = CHUNK,
+    store: "Parts | None" = None,
+    shard: tuple[int, int] = (1, 1),
+    label: str = "sweep",
+) -> dict[str, np.ndarray]:
+    """Count every cell of every job: int64 [cells, counts] by the job's name.
+
+    Args:
+        jobs: what to count.
+        chunk: replicates at once on each device, at most the job's own; changes nothing but memory and time.
+        store: where finished parts are written, and found again by a run that goes on; None keeps them in memory.
+        shard: (i, n): only each n-th part from the i-th on, i from 1. The counts are then of those parts alone.
+        label: of the progress bar.
+
+    Raises:
+        ValueError: no jobs, two of one name, no replicates or more than 2^32 a cell, a chunk or shard that is none.
+    """
+    if chunk < 1 or not 1 <= shard[0] <= shard[1]:
+        raise ValueError(f"expected a chunk >= 1 and a shard 1 <= i <= n, got {chunk} and {shard[0]}/{shard[1]}")
+    parts = plan(jobs)
+    mine = range(shard[0] - 1, len(parts), shard[1])
+    found = {i: store.read(i, len(parts)) if store else None for i in mine}
+    left = _agreed([i for i in mine if found[i] is None], len(parts))
+    work = [float(sum((r.stop - r.start) * jobs[r.job].tokens for r in parts[i])) for i in left]
+    with jax.enable_x64(False):  # the same numbers whatever the user's flag
+        for i in track(left, label, work, unit="tokens"):
+            found[i] = _part(jobs, parts[i], chunk)
+            if store:
+                store.write(i, len(parts), found[i] or {})
+    return total(jobs, [part or {} for part in found.values()])
+
+
+def _agreed(left: list[int], parts: int) -> list[int]:
+    """The parts that are left to do, as the first process sees them: it alone reads the store."""
+    if jax.process_count() == 1:
+        return left
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    return np.flatnonzero(broadcast_one_to_all(np.isin(np.arange(parts), left))).tolist()
+
+
+def merge(jobs: Sequence[Job], store: "Parts") -> dict[str, np.ndarray]:
+    """The counts of all parts that shards left in a store.
+
+    Raises:
+        InputError: a part is missing, or was made by another config.
+    """
+    parts = [store.read(i, len(plan(jobs))) for i in range(len(plan(jobs)))]
+    missing = [i + 1 for i, part in enumerate(parts) if part is None]
+    if missing:
+        some = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+        raise InputError(
+            f"{store.folder} lacks {len(missing)} of {len(parts)} parts of {store.study} (number {some}); part k is made by "
+            "shard ((k - 1) mod n) + 1 of n, with the same flags"
+        )
+    return total(jobs, [part for part in parts if part is not None])
+
+
+Counts = dict[tuple[int, int], list[int]]  # (job, cell) -> counts
+
+
+def total(jobs: Sequence[Job], parts: Sequence[Counts]) -> dict[str, np.ndarray]:
+    """Sum the counts of parts, int64 [cells, counts] by the job's name; cells that no part holds are 0."""
+    widths = {job: len(counts) for part in parts for (job, _), counts in part.items()}
+    sums = {job: np.zeros((len(jobs[job].keys), width), np.int64) for job, width in widths.items()}
+    for part in parts:
+        for (job, cell), counts in part.items():
+            sums[job][cell] += np.asarray(counts, np.int64)
+    return {jobs[job].name: counts for job, counts in sums.items()}
+
+
+def _part(jobs: Sequence[Job], ranges: Sequence[Range], chunk: int) -> Counts:
+    """Counts of one part. Steps are queued two deep, so that the host adds while the devices draw."""
+    counts: dict[tuple[int, int], np.ndarray] = {}
+
+    def add(job: int, cells: Sequence[int], found: Any) -> None:
+        for cell, row in zip(cells, np.asarray(found).astype(np.int64), strict=False):  # spare devices count nothing
+            counts[job, cell] = counts.get((job, cell), 0) + row
+
+    queue: deque[tuple[int, Sequence[int], Any]] = deque()
+    for number, start, stop in ranges:
+        job = jobs[number]
+        if job.host:
+            keys = np.asarray(jax.random.key_data(job.keys))
+            for cell in range(start, stop):
+                add(number, [cell], job.count(keys[cell], _take(job.cells, cell), job.n)[None])
+            continue
+        for cells, found in _steps(job, start, stop, min(chunk, job.chunk)):
+            queue.append((number, cells, found))
+            if len(queue) > 2:
+                add(*queue.popleft())
+    for waiting in queue:
+        add(*waiting)
+    return {where: row.tolist() for where, row in sorted(counts.items())}
+
+
+def _steps(job: Job, start: int, stop: int, chunk: int) -> Iterator[tuple[list[int], Any]]:
+    """Dispatch a range: each step is a chunk on every device. Yields the cells counted, and their counts to come."""
+    mesh = Mesh(np.array(jax.devices()), "devices")
+    program, width = _program(job.count, mesh, chunk), mesh.size
+    keys = np.asarray(jax.random.key_data(job.keys))
+    cells = jax.tree.map(np.asarray, job.cells)
+    for group in _batched(_chunks(job.n, start, stop, chunk), width):
+        of = [cell for cell, _, _ in group]
+        spare = [0] * (width - len(of))
+        first = np.array([first for _, first, _ in group] + spare, np.uint32)
+        size = np.array([size for _, _, size in group] + spare, np.int32)
+        yield of, program(keys[of + spare], _take(cells, of + spare), first, size)
+
+
+def _batched(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while batch := list(itertools.islice(items, size)):
+        yield batch
+
+
+def _chunks(n: int, start: int, stop: int, chunk: int) -> Iterator[tuple[int, int, int]]:
+    """(cell, first replicate, how many) of each chunk of a range; none spans two cells."""
+    while start < stop:
+        cell, first = divmod(start, n)
+        size = min(chunk, n - first, stop - start)
+        yield cell, first, size
+        start += size
+
+
+def _take(cells: Any, at: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[at], cells)
+
+
+@cache
+def _program(count: Callable[..., Any], mesh: Mesh, chunk: int) -> Callable[..., Any]:
+    """One chunk a device; every process gets the counts of all."""
+
+    def one(
+        key: UInt32[Array, "1 2"], cell: Any, first: UInt32[Array, " 1"], size: Int[Array, " 1"]
+    ) -> UInt32[Array, "1 counts"]:
+        order = jnp.arange(chunk, dtype=jnp.uint32)
+        found = count(jax.random.wrap_key_data(key[0]), _take(cell, 0), first[0] + order, order < size[0])
+        return found.astype(jnp.uint32)[None]
+
+    split, whole = PartitionSpec("devices"), NamedSharding(mesh, PartitionSpec())
+    return jax.jit(jax.shard_map(one, mesh=mesh, in_specs=split, out_specs=split, check_vma=False), out_shardings=whole)
+
+
+def moments(score: Float[Array, " chunk"], real: Bool[Array, " chunk"]) -> UInt32[Array, " 7"]:
+    """Integer sums of scores in [0, 128): how many are not NaN, and 16-bit limbs of the sums of q and q^2, q = 2^24 score.
+
+    A float32 score in [1/2, 128) is kept exactly, a smaller one to 2^-25. Sums of at most 2^16 scores fit; `of_moments` puts
+    them together.
+    """
+    there = real & ~jnp.isnan(score)
+    q = jnp.rint(jnp.where(there, score, 0.0) * ONE).astype(jnp.uint32)
+    high, low, half = q >> 16, q & 0xFFFF, jnp.uint32(0xFFFF)
+    squares = (high * high, high * low, low * low)  # q^2 = 2^32 hh + 2^17 hl + ll
+    limbs = [there.astype(jnp.uint32), high, low]
+    limbs += [limb for square in squares for limb in (square >> 16, square & half)]
+    return jnp.stack([limb.sum(dtype=jnp.uint32) for limb in limbs])
+
+
+def of_moments(counts: np.ndarray) -> tuple[int, int, int]:
+    """(n, total, squares) of `moments` summed over chunks, exact: the scores' own are total / ONE and squares / ONE^2."""
+    n, high, low, *limbs = (int(count) for count in counts)
+    hh, hl, ll = ((limbs[i] << 16) + limbs[i + 1] for i in (0, 2, 4))
+    return n, (high << 16) + low, (hh << 32) + (hl << 17) + ll
