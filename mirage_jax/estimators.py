@@ -69,14 +69,14 @@ def clopper_pearson(successes: Numbers, n: Numbers, level: float = 0.95) -> Inte
         Clopper, Pearson (1934).
     """
     k, n, tail = _counts(successes, n, level)
-    low = np.where(k == 0, 0.0, stats.beta.ppf(tail, *_above(np.maximum(k, 0.5), n - k + 1)))
-    high = np.where(k == n, 1.0, stats.beta.isf(tail, *_above(k + 1, np.maximum(n - k, 0.5))))
+    low = np.where(k == 0, 0.0, stats.beta.ppf(tail, _nudged(np.maximum(k, 0.5)), _nudged(n - k + 1)))
+    high = np.where(k == n, 1.0, stats.beta.isf(tail, _nudged(k + 1), _nudged(np.maximum(n - k, 0.5))))
     return Interval(low, high)
 
 
-def _above(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The next floats: where a or b is exactly 1000, scipy 1.17.1 is wrong (a = 1000, b = 10^12: 15 times the quantile)."""
-    return np.nextafter(a, np.inf), np.nextafter(b, np.inf)
+def _nudged(a: Numbers) -> np.ndarray:
+    """The next float: where a or b is exactly 1000, scipy 1.17.1 is wrong (a = 1000, b = 10^12: 15 times the quantile)."""
+    return np.asarray(np.nextafter(a, np.inf))
 
 
 def jeffreys(successes: Numbers, n: Numbers, level: float = 0.95) -> Interval:
@@ -212,6 +212,8 @@ def estimate_set(
     """Score of a metric whose unit is a set (corpus BLEU, calibration error), with its interval by `bootstrap_items`.
 
     What each sample adds to the score is computed once and resampled. The standard error is that of the resamples.
+    A calibration error is never below 0, and noise adds to it: near 0 the interval lies above the truth (100 items in 10
+    bins cover a true error of 0 never, of .05 in 52%, of .2 in 95%).
     `confidence` is the interval's level, since `level` is an option of some metrics.
 
     Raises:
@@ -285,6 +287,7 @@ def bootstrap_clusters(
 
     The interval of a mean over training runs that share one test set: neither the items nor the seeds are taken as given.
     With few seeds it is too narrow where the seeds make most of the spread: 84% instead of 95% from five of them.
+    Where neither items nor seeds differ, only their combinations, it is too wide: more than 99%.
     """
     x = jnp.asarray(values)
     if x.ndim < 2:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Key, UInt32
 
 from mirage_jax.errors import InputError
 from mirage_jax.progress import track
@@ -23,7 +23,7 @@ from mirage_jax.progress import track
 if TYPE_CHECKING:
     from mirage_jax.parts import Parts
 
-CHUNK = 1 << 17  # replicates
+CHUNK = 1 << 14  # replicates
 PART = 1 << 28  # tokens that are done before their counts are written
 IDS = 1 << 32  # replicates of one cell: counters are 32 bits wide
 ONE = 1 << 24  # fixed point of a score of 1
@@ -165,8 +165,12 @@ def _part(jobs: Sequence[Job], ranges: Sequence[Range], chunk: int) -> Counts:
     counts: dict[tuple[int, int], np.ndarray] = {}
 
     def add(job: int, cells: Sequence[int], found: Any) -> None:
-        for cell, row in zip(cells, np.asarray(found).astype(np.int64), strict=False):  # spare devices count nothing
+        for cell, row in zip(cells, found, strict=False):  # spare devices count nothing
             counts[job, cell] = counts.get((job, cell), 0) + row
+
+    def wide(words: Any) -> np.ndarray:
+        low, high = np.moveaxis(np.asarray(words).astype(np.int64), 1, 0)
+        return low + (high << 32)
 
     queue: deque[tuple[int, Sequence[int], Any]] = deque()
     for number, start, stop in ranges:
@@ -179,23 +183,25 @@ def _part(jobs: Sequence[Job], ranges: Sequence[Range], chunk: int) -> Counts:
         for cells, found in _steps(job, start, stop, min(chunk, job.chunk)):
             queue.append((number, cells, found))
             if len(queue) > 2:
-                add(*queue.popleft())
-    for waiting in queue:
-        add(*waiting)
+                number, cells, found = queue.popleft()
+                add(number, cells, wide(found))
+    for number, cells, found in queue:
+        add(number, cells, wide(found))
     return {where: row.tolist() for where, row in sorted(counts.items())}
 
 
 def _steps(job: Job, start: int, stop: int, chunk: int) -> Iterator[tuple[list[int], Any]]:
-    """Dispatch a range: each step is a chunk on every device. Yields the cells counted, and their counts to come."""
+    """Dispatch a range, a run of chunks to every device at a time. Yields the cells counted, and their counts to come."""
     mesh = Mesh(np.array(jax.devices()), "devices")
     program, width = _program(job.count, mesh, chunk), mesh.size
     keys = np.asarray(jax.random.key_data(job.keys))
     cells = jax.tree.map(np.asarray, job.cells)
-    for group in _batched(_chunks(job.n, start, stop, chunk), width):
+    share = -(-(stop - start) // (width * chunk)) * chunk
+    for group in _batched(_runs(job.n, start, stop, share), width):
         of = [cell for cell, _, _ in group]
         spare = [0] * (width - len(of))
         first = np.array([first for _, first, _ in group] + spare, np.uint32)
-        size = np.array([size for _, _, size in group] + spare, np.int32)
+        size = np.array([size for _, _, size in group] + spare, np.uint32)
         yield of, program(keys[of + spare], _take(cells, of + spare), first, size)
 
 
@@ -204,11 +210,11 @@ def _batched(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _chunks(n: int, start: int, stop: int, chunk: int) -> Iterator[tuple[int, int, int]]:
-    """(cell, first replicate, how many) of each chunk of a range; none spans two cells."""
+def _runs(n: int, start: int, stop: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """(cell, first replicate, how many) of runs that make up a range; none spans two cells."""
     while start < stop:
         cell, first = divmod(start, n)
-        size = min(chunk, n - first, stop - start)
+        size = min(most, n - first, stop - start)
         yield cell, first, size
         start += size
 
@@ -219,14 +225,21 @@ def _take(cells: Any, at: Any) -> Any:
 
 @cache
 def _program(count: Callable[..., Any], mesh: Mesh, chunk: int) -> Callable[..., Any]:
-    """One chunk a device; every process gets the counts of all."""
+    """Count a run of replicates a device, chunk by chunk; every process gets the counts of all, [devices, 2, counts]."""
 
     def one(
-        key: UInt32[Array, "1 2"], cell: Any, first: UInt32[Array, " 1"], size: Int[Array, " 1"]
-    ) -> UInt32[Array, "1 counts"]:
-        order = jnp.arange(chunk, dtype=jnp.uint32)
-        found = count(jax.random.wrap_key_data(key[0]), _take(cell, 0), first[0] + order, order < size[0])
-        return found.astype(jnp.uint32)[None]
+        key: UInt32[Array, "1 2"], cell: Any, first: UInt32[Array, " 1"], size: UInt32[Array, " 1"]
+    ) -> UInt32[Array, "1 2 counts"]:
+        typed, own, order = jax.random.wrap_key_data(key[0]), _take(cell, 0), jnp.arange(chunk, dtype=jnp.uint32)
+
+        def add(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+            place = number.astype(jnp.uint32) * np.uint32(chunk) + order
+            low = sums[0] + count(typed, own, first[0] + place, place < size[0]).astype(jnp.uint32)
+            return low, sums[1] + (low < sums[0])  # 64 bits as two words of 32
+
+        zero = jnp.zeros(jax.eval_shape(count, typed, own, order, order < 1).shape, jnp.uint32)
+        chunks = (size[0] + np.uint32(chunk - 1)) // np.uint32(chunk)
+        return jnp.stack(jax.lax.fori_loop(0, chunks.astype(jnp.int32), add, (zero, zero)))[None]
 
     split, whole = PartitionSpec("devices"), NamedSharding(mesh, PartitionSpec())
     return jax.jit(jax.shard_map(one, mesh=mesh, in_specs=split, out_specs=split, check_vma=False), out_shardings=whole)

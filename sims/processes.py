@@ -8,7 +8,7 @@ References:
     Schaeffer, Miranda, Koyejo (2023), appendix A: independent errors, the only process the paper has.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -144,17 +144,26 @@ def counts_law(name: str, length: int, *parameters: Values) -> np.ndarray:
 
 def counts_by_steps(name: str, length: int, *parameters: Values) -> np.ndarray:
     """The law of `counts_law` by dynamic programming, for any process: O(L^2) a cell."""
+    *_, (law, _) = _steps(name, length, *parameters)
+    return law.sum(-1)[..., :-1]
+
+
+def rates(name: str, length: int, *parameters: Values) -> np.ndarray:
+    """P(token t is wrong) for t = 0..L-1, whatever came before it, [*cells, L] in float64."""
+    return np.stack([wrong.sum((-1, -2)) for _, wrong in _steps(name, length, *parameters)], -1)
+
+
+def _steps(name: str, length: int, *parameters: Values) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """After each token: P(errors so far, last one wrong), and what of it came by this token being wrong."""
     given = [np.asarray(p, dtype=float)[..., None, None] for p in parameters]
-    errors, last = np.arange(length + 2)[:, None], np.arange(2)
+    errors, last = np.arange(length + 2)[:, None], np.arange(2)  # a row to spare for the step beyond L
     cells = np.shape(CHAINS[name].rate(0, errors, last, *given))[:-2]
-    law = np.zeros((*cells, length + 2, 2))  # errors so far, last one wrong; a row to spare for the step beyond L
+    law = np.zeros((*cells, length + 2, 2))
     law[..., 0, 0] = 1.0
     for t in range(length):
         wrong = law * np.clip(CHAINS[name].rate(t, errors, last, *given), 0.0, 1.0)
-        law[..., 0] = (law - wrong).sum(-1)
-        law[..., 1:, 1] = wrong.sum(-1)[..., :-1]
-        law[..., 0, 1] = 0.0
-    return law.sum(-1)[..., :-1]
+        law = np.stack([(law - wrong).sum(-1), np.roll(wrong.sum(-1), 1, -1)], -1)
+        yield law, wrong
 
 
 def prefix_law(name: str, length: int, *parameters: Values) -> np.ndarray:
@@ -163,11 +172,6 @@ def prefix_law(name: str, length: int, *parameters: Values) -> np.ndarray:
     rates = np.stack([CHAINS[name].rate(t, 0, 0, *given) for t in range(length)], -1)
     alive = np.concatenate([np.ones((*rates.shape[:-1], 1)), np.cumprod(1 - rates, -1)], -1)
     return np.concatenate([alive[..., :-1] * rates, alive[..., -1:]], -1)
-
-
-def all_right(name: str, length: int, *parameters: Values) -> np.ndarray:
-    """Expected exact match: P(no error in L tokens), [*cells] in float64."""
-    return prefix_law(name, length, *parameters)[..., -1]
 
 
 def errors(key: Key[Array, ""], name: str, width: int, *parameters: Float[Array, ""]) -> Bool[Array, " width"]:

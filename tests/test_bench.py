@@ -1,12 +1,15 @@
 """The benchmarks run, agree with their peers, and write what they print. How fast they are is asserted nowhere."""
 
+import itertools
 import json
+from importlib.util import find_spec
 
+import jax
 import pytest
 
 from scripts.bench import __main__ as bench
-from scripts.bench import metrics
-from scripts.bench.timing import side_by_side
+from scripts.bench import metrics, montecarlo
+from scripts.bench.timing import in_turns
 
 FIELDS = {"metric", "length", "vocabulary", "error_rate", "batch", "peer", "ratio", "ours_s", "peer_s"}
 
@@ -27,6 +30,27 @@ def test_metrics_bench_writes_every_row(tmp_path, capsys):
         assert row["ratio"] == pytest.approx(per_pair[0] / per_pair[1])
     assert len(capsys.readouterr().out.splitlines()) == len(rows)
     assert written["devices"] and written["cpus"]
+
+
+def test_montecarlo_bench_writes_every_row(tmp_path, capsys):
+    out = tmp_path / "out.json"
+    assert bench.main(["montecarlo", "--quick", "--json", str(out)]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    peers = {"naive", "numpy"} | ({"numba", "numba_threefry", "numba_xorshift"} if find_spec("numba") else set())
+    assert {(row["engine"], row["against"]) for row in rows} == set(itertools.product(montecarlo.ENGINES, peers))
+    assert len(rows) == len(montecarlo.ENGINES) * len(peers)
+    for row in rows:
+        assert {"engine", "against", "ratio", "tokens_per_s", "peak_mib"} <= set(row)
+        assert min(row["ratio"], row["tokens_per_s"], row["peak_mib"], *row["ns_per_token"].values()) > 0
+    said = capsys.readouterr().out
+    assert ("numba is not installed" in said) == (find_spec("numba") is None)
+
+
+def test_an_engine_that_miscounts_is_refused():
+    right = montecarlo._engine("exact_law", jax.random.key(0), 4096)()
+    montecarlo._agree("exact_law", right, 4096)
+    with pytest.raises(AssertionError, match="exact_law does not count what it should"):
+        montecarlo._agree("exact_law", right * 2, 4096)
 
 
 def test_a_row_whose_sides_disagree_is_refused(monkeypatch):
@@ -50,6 +74,6 @@ def test_bad_use_is_one_line_and_2(args, capsys, monkeypatch):
 
 def test_sides_take_turns():
     said = []
-    ours, peer = side_by_side(lambda: said.append("ours"), lambda: said.append("peer"), 3)
+    ours, peer = in_turns((lambda: said.append("ours"), lambda: said.append("peer")), 3)
     assert said == ["ours", "peer"] * 4
     assert ours >= 0 and peer >= 0

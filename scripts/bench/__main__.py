@@ -11,7 +11,7 @@ from pathlib import Path
 from mirage_jax import errors, files, progress
 from mirage_jax.errors import InputError
 
-NAMES = ("metrics",)
+NAMES = ("metrics", "montecarlo")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +40,8 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{_short(each)}" for name, each in value.items())
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

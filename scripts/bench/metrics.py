@@ -18,7 +18,7 @@ import numpy as np
 from mirage_jax import Choices, Tokens, evaluate
 from mirage_jax.kernels import alignment
 from mirage_jax.progress import echo
-from scripts.bench.timing import side_by_side
+from scripts.bench.timing import in_turns
 
 BATCH = {5: 65_536, 32: 65_536, 64: 65_536, 128: 16_384, 1024: 1_024}  # pairs, by length
 VOCABULARY = (10, 250, 50_000)
@@ -54,7 +54,7 @@ def _row(
     about: dict[str, Any], batch: int, peer: str, ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int,
     peer_batch: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    ours_s, peer_s = side_by_side(lambda: jax.block_until_ready(ours()), theirs, repeats)
+    ours_s, peer_s = in_turns((lambda: jax.block_until_ready(ours()), theirs), repeats)
     ratio = (peer_s / (peer_batch or batch)) / (ours_s / batch)
     row = about | {"batch": batch, "peer": peer, "ratio": ratio, "ours_s": ours_s, "peer_s": peer_s}
     return row | ({"peer_batch": peer_batch} if peer_batch else {})
