@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from mirage_jax.errors import InputError
 
 SUMS = "SHA256SUMS"
+NAMED = 0.05  # seconds in which the holder of a lock has written its name
 
 
 def write(path: Path, content: bytes | str) -> None:
@@ -84,7 +86,7 @@ def check_run_folder(out: Path) -> None:
     """Refuse a place where a run cannot write: a file, or a folder whose parts are links to elsewhere."""
     if out.exists() and not out.is_dir():
         raise InputError(f"expected a folder for the results, got a file: {out}")
-    for part in ("tables", "results", "figures"):
+    for part in ("tables", "results", "figures", "parts"):
         if (out / part).is_symlink():
             raise InputError(f"{out / part} is a link: a run writes inside its own folder only")
 
@@ -95,15 +97,21 @@ def lock(path: Path, alone: bool = True) -> Iterator[None]:
     import fcntl
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    with open(path, "a+b", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666)) as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
+            time.sleep(NAMED)
             file.seek(0)
             who = file.read(200).decode("utf-8", "replace").strip() or "another process"
             raise InputError(f"{path.parent} is in use by {who}: wait for it, or choose another folder") from None
+        except OSError as error:
+            raise InputError(
+                f"{path.parent} cannot be locked ({error.strerror}): choose a folder on another disk"
+            ) from None
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        several = "" if alone else "shards of a sweep, the last to begin being "
+        file.write(f"{several}process {os.getpid()} on {socket.gethostname()}\n".encode())
         file.flush()
         yield
 

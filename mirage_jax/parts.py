@@ -13,75 +13,90 @@ import pyarrow.parquet as pq
 from mirage_jax import files
 from mirage_jax.errors import InputError
 from mirage_jax.progress import echo
+from mirage_jax.sweep import Counts
 
 SCHEMA = pa.schema([("job", pa.int64()), ("cell", pa.int64()), ("counts", pa.list_(pa.int64()))])
-KEY = b"mirage_part"
+ABOUT, DIGEST = b"mirage_part", b"sha256"
 
 
 class Parts(NamedTuple):
-    """The parts of one study in a run folder. `about` says what they were made from; equal content gives equal bytes."""
+    """The parts of one study in a run folder. Equal content gives equal bytes."""
 
     folder: Path  # DIR/parts
     study: str
-    about: Mapping[str, Any]  # `reuse` and `config` of the study's provenance
+    about: Mapping[str, Mapping[str, Any]]  # what they are made from: see `study.store`
 
     def path(self, number: int) -> Path:
         """File of one part."""
         return self.folder / f"{self.study}-{number:06d}.parquet"
 
-    def write(self, number: int, of: int, counts: Mapping[tuple[int, int], list[int]]) -> None:
-        """Write the counts of a part, (job, cell) -> counts."""
+    def write(self, number: int, of: int, counts: Counts) -> None:
+        """Write the counts of a part."""
         rows = [{"job": job, "cell": cell, "counts": values} for (job, cell), values in counts.items()]
+        about = files.to_json({**self.about, "part": number, "of": of}).encode()
         content = pa.Table.from_pylist(rows, schema=SCHEMA)
-        about = {**self.about, "study": self.study, "part": number, "of": of, "sha256": _digest(counts)}
         buffer = io.BytesIO()
-        pq.write_table(content.replace_schema_metadata({KEY: files.to_json(about)}), buffer, compression="zstd")
+        content = content.replace_schema_metadata({ABOUT: about, DIGEST: _digest(about, counts)})
+        pq.write_table(content, buffer, compression="zstd")
         files.write(self.path(number), buffer.getvalue())
 
-    def read(self, number: int, of: int) -> dict[tuple[int, int], list[int]] | None:
+    def read(self, number: int, of: int) -> Counts | None:
         """The counts of a part; None where it is not there or damaged (it is then computed again).
 
         Raises:
-            InputError: the part was made by another config, version, source or data.
+            InputError: the part was made from something else.
         """
         path = self.path(number)
         if not path.is_file():
             return None
-        try:
-            content = pq.read_table(io.BytesIO(path.read_bytes()))
-            about = json.loads(content.schema.metadata[KEY])
-            counts = {(job, cell): values for job, cell, values in zip(*content.to_pydict().values(), strict=True)}
-            whole = about["sha256"] == _digest(counts)
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-            whole, about, counts = False, {}, {}
-        if not whole:
+        found = _load(path)
+        if found is None:
             echo(f"{path} is damaged: it is computed again", err=True)
             return None
-        wanted = {**self.about, "study": self.study, "part": number, "of": of}
-        if {name: value for name, value in about.items() if name != "sha256"} != json.loads(files.to_json(wanted)):
+        about, counts = found
+        wanted = json.loads(files.to_json({**self.about, "part": number, "of": of}))
+        if about != wanted:
             raise InputError(
                 f"{path} is a part of another run ({_difference(about, wanted)}): merge or delete {self.folder}"
             )
         return counts
 
     def discard(self) -> None:
-        """Remove this study's parts, which a written table has made superfluous, and the folder if nothing is left."""
-        for path in self.folder.glob(f"{self.study}-*.parquet"):
-            if re.fullmatch(rf"{re.escape(self.study)}-\d{{6}}\.parquet", path.name):
-                path.unlink()
+        """Remove the parts that a written table has made superfluous, what killed runs left of them, and an empty folder."""
+        name = re.compile(
+            rf"{re.escape(self.study)}-\d{{6,}}\.parquet|\.{re.escape(self.study)}-\d{{6,}}\.parquet\..*\.tmp"
+        )
+        own = json.loads(files.to_json(self.about))
+        for path in sorted(self.folder.glob("*")):
+            if name.fullmatch(path.name):
+                found = _load(path)
+                if found is None or {field: found[0].get(field) for field in own} == own:  # another config's stay
+                    path.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
 
-def _digest(counts: Mapping[tuple[int, int], list[int]]) -> str:
-    return files.sha256(json.dumps([[*where, *map(int, values)] for where, values in counts.items()]).encode())
+def _load(path: Path) -> tuple[dict[str, Any], Counts] | None:
+    """What a part was made from, and its counts; None if a byte of either is damaged."""
+    try:
+        content = pq.ParquetFile(io.BytesIO(path.read_bytes())).read(use_threads=False)
+        about, digest = (content.schema.metadata[key] for key in (ABOUT, DIGEST))
+        counts = {(job, cell): values for job, cell, values in zip(*content.to_pydict().values(), strict=True)}
+        return (json.loads(about), counts) if digest == _digest(about, counts) else None
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _digest(about: bytes, counts: Counts) -> bytes:
+    values = json.dumps([[*where, *map(int, values)] for where, values in counts.items()])
+    return files.sha256(about + values.encode()).encode()
 
 
 def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """The first thing in which two runs differ, for a human."""
-    for name in ("config", "reuse"):
-        a, b = dict(there.get(name, {})), json.loads(json.dumps(here.get(name, {})))
-        for field in sorted({*a, *b}):
-            if a.get(field) != b.get(field):
-                return f"{field}: {a.get(field)} there, {b.get(field)} here"
+    for name in here:
+        a, b = there.get(name), here[name]
+        if a != b and isinstance(a, dict) and isinstance(b, dict):
+            field = next(field for field in sorted({*a, *b}) if a.get(field) != b.get(field))
+            return f"{field}: {a.get(field)} there, {b.get(field)} here"
     return f"part {there.get('part')} of {there.get('of')} there, {here['part']} of {here['of']} here"

@@ -13,9 +13,12 @@ import dataclasses
 import inspect
 import io
 import itertools
+import os
 import re
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +55,15 @@ class Sweeping:
     distributed: str | None = None
     """auto (a cluster that JAX recognises) or i/n@HOST:PORT, process i of n counted from 0, HOST being that of process 0."""
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done."""
+        if self.chunk < 1:
+            raise InputError(f"--chunk: expected a number of replicates, at least 1, got {self.chunk}")
+        if self.merge and (self.shares() != (1, 1) or self.distributed):
+            raise InputError("--merge makes the table of all shards: leave out --shard and --distributed")
+        self.shares()
+        self.place()
+
     def shares(self) -> tuple[int, int]:
         """The shard as (i, n)."""
         i, slash, n = self.shard.partition("/")
@@ -59,10 +71,22 @@ class Sweeping:
             raise InputError(f"--shard: expected i/n with 1 <= i <= n, got {self.shard!r}")
         return int(i), int(n)
 
+    def place(self) -> dict[str, Any]:
+        """What `jax.distributed.initialize` is told, which is nothing where it finds all out by itself."""
+        if self.distributed in (None, "auto"):
+            return {}
+        found = re.fullmatch(r"(\d+)/(\d+)@([^@\s]+:(\d+))", self.distributed or "")
+        if not found or int(found[1]) >= int(found[2]) or not 0 < int(found[4]) < 1 << 16:
+            raise InputError(f"--distributed: expected auto, or i/n@HOST:PORT with i < n, got {self.distributed!r}")
+        return {"coordinator_address": found[3], "num_processes": int(found[2]), "process_id": int(found[1])}
+
 
 def main(study: ModuleType) -> NoReturn:
     """`python -m PACKAGE.NAME [--preset quick|full] [--out DIR] [--data-dir DIR] [--seed N] ...`: run one study."""
-    errors.leave(errors.run(lambda: _main(study, sys.argv[1:])))
+    code = errors.run(lambda: _main(study, sys.argv[1:]))
+    if code and jax.distributed.is_initialized():
+        os._exit(code)  # the other processes wait for this one: JAX ends them at once when it is gone
+    errors.leave(code)
 
 
 def _main(study: ModuleType, argv: Sequence[str]) -> int:
@@ -84,8 +108,8 @@ def _main(study: ModuleType, argv: Sequence[str]) -> int:
     args = parse(command, command(study.PRESETS[preset]), argv, program, study.__doc__)
     how = args.sweeping if sweeps else Sweeping()
     out, (i, n) = how.merge or args.out, how.shares()
-    first = distribute(how.distributed)
-    with shown(args.quiet), locked(out, study.NAME, i, n) if first else contextlib.nullcontext():
+    first = distribute(how)
+    with shown(args.quiet or not first), locked(out, study.NAME, i, n) if first else contextlib.nullcontext():
         path = execute(study, args.config, out, args.data_dir, how)
     if path:
         echo(f"{path}")
@@ -94,17 +118,17 @@ def _main(study: ModuleType, argv: Sequence[str]) -> int:
     return errors.DONE
 
 
-def distribute(spec: str | None) -> bool:
+def distribute(how: Sweeping) -> bool:
     """Join a run of several processes, if one is asked for; whether this process is the one that writes."""
-    if spec is None:
+    if how.distributed is None:
         return True
-    if spec == "auto":
-        jax.distributed.initialize()
-    else:
-        found = re.fullmatch(r"(\d+)/(\d+)@([^@\s]+:\d+)", spec)
-        if not found or int(found[1]) >= int(found[2]):
-            raise InputError(f"--distributed: expected auto, or i/n@HOST:PORT with i < n, got {spec!r}")
-        jax.distributed.initialize(found[3], num_processes=int(found[2]), process_id=int(found[1]))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:  # in a thread of its own: while it waits for the others in C++, no signal would be heard here
+        ThreadPoolExecutor(1).submit(jax.distributed.initialize, **how.place()).result()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"--distributed {how.distributed}: {error}") from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # JAX takes it
     return jax.process_index() == 0
 
 
@@ -112,8 +136,8 @@ def distribute(spec: str | None) -> bool:
 def locked(out: Path, name: str, i: int = 1, n: int = 1) -> Iterator[None]:
     """Hold a run folder: alone, or together with other shards of the sweep. Refuses at once where another run holds it."""
     files.check_run_folder(out)
-    with files.lock(out / ".run.lock", alone=n == 1):
-        with files.lock(out / f".{name}-{i}-of-{n}.lock") if n > 1 else contextlib.nullcontext():
+    with files.lock(out / f".{name}-{i}-of-{n}.lock") if n > 1 else contextlib.nullcontext():
+        with files.lock(out / ".run.lock", alone=n == 1):
             yield
 
 
@@ -149,16 +173,15 @@ def execute(
     files.check_run_folder(out)
     about = provenance(study, config, folders)
     check_seed(config.seed)
-    store = None
+    kept = store(study, about, out)
     with jax.enable_x64(False):  # the same numbers whatever the user's flag
         if hasattr(study, "jobs"):
-            jobs, first = study.jobs(config), jax.process_index() == 0
-            store = Parts(out / "parts", study.NAME, {"config": about["config"], "reuse": about["reuse"]})
+            jobs, first = _jobs(study, config), jax.process_index() == 0
             if how.merge:
-                counts = sweep.merge(jobs, store)
+                counts = sweep.merge(jobs, kept)
             else:
-                keep = store if first else None
-                counts = sweep.run(jobs, chunk=how.chunk, store=keep, shard=how.shares(), label=study.NAME)
+                own = kept if first else None
+                counts = sweep.run(jobs, chunk=how.chunk, store=own, shard=how.shares(), label=study.NAME)
                 if how.shares() != (1, 1) or not first:
                     return None
             output = study.rows(config, counts)
@@ -171,14 +194,38 @@ def execute(
         table.write(result, out / "results" / f"{study.NAME}_{name}.parquet", about, kind="result")
     path = out / "tables" / f"{study.NAME}.parquet"
     table.write(df, path, about)
-    if store:
-        store.discard()
+    kept.discard()
     return path
 
 
 def run(study: ModuleType, config: Any) -> Output:
     """What a sweep finds, counted in memory."""
-    return study.rows(config, sweep.run(study.jobs(config), label=study.NAME))
+    with jax.enable_x64(False):
+        return study.rows(config, sweep.run(study.jobs(config), label=study.NAME))
+
+
+def _jobs(study: ModuleType, config: Any) -> list[sweep.Job]:
+    """The jobs of a sweep; what is wrong with them comes from the config, so the user can mend it."""
+    try:
+        jobs = study.jobs(config)
+        sweep.check(jobs)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return jobs
+
+
+def store(study: ModuleType, about: Mapping[str, Any], out: Path) -> Parts:
+    """The parts of a study, kept apart by config, version, source, data, and by what else the draws depend on."""
+    draws = {"jax": about["versions"]["jax"]} | about["prng"]
+    del draws["enable_x64"]  # always off
+    return Parts(out / "parts", study.NAME, {"config": about["config"], "reuse": about["reuse"], "draws": draws})
+
+
+def discard(study: ModuleType, config: Any, out: Path, data_dir: Path | None = None) -> None:
+    """Remove the parts of a table that is there: a run may have been killed between writing it and this."""
+    if hasattr(study, "jobs"):
+        folders = {name: published.locate(name, data_dir) for name in study.DATA}
+        store(study, provenance(study, config, folders), out).discard()
 
 
 def check_seed(seed: int) -> None:
@@ -192,7 +239,10 @@ def provenance(study: ModuleType, config: Any, folders: Mapping[str, Path]) -> d
     data = {name: published.hashes(name, folder) for name, folder in folders.items()}
     changed = {name: published.changed(name, found) for name, found in data.items()}
     notes = {"data_changed": {name: list(names) for name, names in changed.items() if names}}
-    return table.provenance(study.NAME, dataclasses.asdict(config), data, source_hash(study), notes)
+    try:
+        return table.provenance(study.NAME, dataclasses.asdict(config), data, source_hash(study), notes)
+    except ValueError:  # of JSON, which has no others
+        raise InputError(f"expected finite numbers, got {config}") from None
 
 
 def source_hash(study: ModuleType) -> str:

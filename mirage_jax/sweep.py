@@ -8,7 +8,7 @@ often the run was broken off. Memory is bound by the chunk.
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -62,8 +62,9 @@ def check(jobs: Sequence[Job]) -> None:
     if not jobs or len(set(names)) < len(names):
         raise ValueError(f"a sweep needs jobs of different names, got {names}")
     for job in jobs:
-        if not 1 <= job.n <= (np.iinfo(np.int64).max if job.host else IDS):
-            raise ValueError(f"{job.name}: expected from 1 to 2^32 replicates a cell, got {job.n}")
+        most = 1 << (62 if job.host else 32)
+        if not 1 <= job.n <= most:
+            raise ValueError(f"{job.name}: expected from 1 to 2^{most.bit_length() - 1} replicates a cell, got {job.n}")
         if min(len(job.keys), job.chunk, job.tokens, job.cost) < 1:
             raise ValueError(f"{job.name}: expected cells, a chunk, tokens and a cost of at least 1")
 
@@ -136,7 +137,8 @@ def merge(jobs: Sequence[Job], store: "Parts") -> dict[str, np.ndarray]:
     Raises:
         InputError: a part is missing, or was made by another config.
     """
-    parts = [store.read(i, len(plan(jobs))) for i in range(len(plan(jobs)))]
+    of = len(plan(jobs))
+    parts = [store.read(i, of) for i in range(of)]
     missing = [i + 1 for i, part in enumerate(parts) if part is None]
     if missing:
         some = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
@@ -183,10 +185,10 @@ def _part(jobs: Sequence[Job], ranges: Sequence[Range], chunk: int) -> Counts:
         for cells, found in _steps(job, start, stop, min(chunk, job.chunk)):
             queue.append((number, cells, found))
             if len(queue) > 2:
-                number, cells, found = queue.popleft()
-                add(number, cells, wide(found))
-    for number, cells, found in queue:
-        add(number, cells, wide(found))
+                of, where, words = queue.popleft()
+                add(of, where, wide(words))
+    for of, where, words in queue:
+        add(of, where, wide(words))
     return {where: row.tolist() for where, row in sorted(counts.items())}
 
 
@@ -245,7 +247,28 @@ def _program(count: Callable[..., Any], mesh: Mesh, chunk: int) -> Callable[...,
     return jax.jit(jax.shard_map(one, mesh=mesh, in_specs=split, out_specs=split, check_vma=False), out_shardings=whole)
 
 
-def moments(score: Float[Array, " chunk"], real: Bool[Array, " chunk"]) -> UInt32[Array, " 7"]:
+def replicates(function: Callable[..., Array], key: Key[Array, ""], n: int, *data: Any, chunk: int = 64) -> np.ndarray:
+    """function(fold_in(key, i), *data) for i = 0..n-1, stacked: null distributions and bootstraps, where sums are not enough.
+
+    Spread over all devices, `chunk` at once on each; adding replicates keeps the earlier ones. Programs are kept by `function`.
+    """
+    mesh = Mesh(np.array(jax.devices()), "devices")
+    ids = np.arange(-(-n // mesh.size) * mesh.size, dtype=np.uint32)
+    return np.asarray(_replicates(function, mesh, chunk)(jax.random.key_data(key), ids, data))[:n]
+
+
+@lru_cache(64)
+def _replicates(function: Callable[..., Array], mesh: Mesh, chunk: int) -> Callable[..., Array]:
+    def some(words: UInt32[Array, " 2"], ids: UInt32[Array, " ids"], data: Any) -> Array:
+        key = jax.random.wrap_key_data(words)
+        return jax.lax.map(lambda i: function(jax.random.fold_in(key, i), *data), ids, batch_size=chunk)
+
+    split, same = PartitionSpec("devices"), PartitionSpec()
+    mapped = jax.shard_map(some, mesh=mesh, in_specs=(same, split, same), out_specs=split, check_vma=False)
+    return jax.jit(mapped, out_shardings=NamedSharding(mesh, same))
+
+
+def moments(score: Float[Array, " chunk"], real: Bool[Array, " chunk"]) -> UInt32[Array, " 9"]:
     """Integer sums of scores in [0, 128): how many are not NaN, and 16-bit limbs of the sums of q and q^2, q = 2^24 score.
 
     A float32 score in [1/2, 128) is kept exactly, a smaller one to 2^-25. Sums of at most 2^16 scores fit; `of_moments` puts

@@ -22,16 +22,34 @@ import pandas as pd
 from mirage_jax import errors, files, plotting, report, table
 from mirage_jax.errors import InputError
 from mirage_jax.progress import echo, shown, track
-from mirage_jax.study import check_seed, execute, parse, parts, reusable
+from mirage_jax.study import check_seed, discard, execute, locked, parse, parts, reusable
 from scripts.claims import CLAIMS
 from scripts.claims.record import record, untested
 
 # module -> rough seconds on two cores, which only weighs the progress bar
-STUDIES = {"sims.toy": 12, "scripts.studies.instructgpt": 15, "scripts.studies.bigg": 5, "train.digits_cnn": 45}
+STUDIES = {
+    "sims.toy": 12,
+    "sims.correlated": 4,
+    "sims.resolution": 5,
+    "sims.answer_length": 5,
+    "scripts.studies.instructgpt": 15,
+    "scripts.studies.bigg": 5,
+    "train.digits_cnn": 45,
+}
 FIGURES = (
-    "toy_panels", "toy_resolution", "arithmetic", "arithmetic_resolution", "arithmetic_length", "bigg_scores", "bigg_brier",
+    "toy_panels",
+    "toy_resolution",
+    "correlated",
+    "resolution",
+    "resolution_scales",
+    "arithmetic",
+    "arithmetic_resolution",
+    "arithmetic_length",
+    "answer_length",
+    "bigg_scores",
+    "bigg_brier",
     "digits_cnn",
-)  # fmt: skip
+)
 EXTRAS = ("flax", "optax", "sklearn")  # what `--extra all` installs
 TITLE = "Emergent abilities: the models, or the metric?"
 
@@ -67,7 +85,11 @@ def _main(argv: Sequence[str]) -> int:
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise InputError(f"--data-dir: expected a folder, got {options.data_dir}")
     check_seed(options.seed)
-    files.check_run_folder(options.out)
+    with locked(options.out, "reproduce"):
+        return _reproduce(options)
+
+
+def _reproduce(options: Options) -> int:
     begun = time.monotonic()
     with shown(options.quiet):
         ran = [_study(module, options) for module in track(list(STUDIES), "studies", list(STUDIES.values()))]
@@ -110,6 +132,7 @@ def _study(module: str, options: Options) -> dict[str, Any]:
         config = dataclasses.replace(study.PRESETS[options.preset], seed=options.seed)
         if reusable(study, config, options.out, options.data_dir):
             told["status"] = "reused"
+            discard(study, config, options.out, options.data_dir)
         elif options.only not in (None, name):
             return told | {"status": "skipped", "reason": "not asked for"}
         else:

@@ -27,7 +27,7 @@ from sims import processes
 
 Columns = dict[str, float | int | None]
 Engine = Literal["auto", "token", "token_fast", "exact_law"]
-GROUP = 20  # tokens of one unrolled step
+GROUP = 16  # tokens of one unrolled step
 BITS = 15  # of the packed state: errors, leading right tokens, last one wrong
 FIELD = (1 << BITS) - 1
 
@@ -47,14 +47,19 @@ def job(
     Counts: answers without error, sum of errors, of their squares, and with `prefix` the same of leading right tokens.
 
     Raises:
-        ValueError: an unknown process or engine, a length below 1, parameters outside their range.
+        ValueError: an unknown process or engine, a length below 1, parameters outside their range, sums that would not fit.
     """
+    exact = engine in ("auto", "exact_law")
     if engine not in get_args(Engine):
         raise ValueError(f"expected an engine, one of {', '.join(get_args(Engine))}, got {engine!r}")
+    if not exact and length > FIELD:
+        raise ValueError(f"the token engines count up to {FIELD} tokens, got {length}")
+    if n * length**2 >= 1 << 63:
+        raise ValueError(f"sums of squares must stay below 2^63, got {n} answers of {length} tokens")
     given = tuple(np.full(len(keys), p, float) if np.ndim(p) == 0 else np.asarray(p, float) for p in parameters)
     for cell in range(len(keys)):
         processes.check(process, length, *(p[cell] for p in given))
-    if engine in ("auto", "exact_law"):
+    if exact:
         return sweep.Job(name, _law(process, length, prefix), keys, given, n, length, host=True)
     most = min(sweep.CHUNK, ((1 << 32) - 1) // length**2)  # sums of squares stay below 2^32
     count, cells = _tokens(process, length, prefix, engine == "token_fast"), tuple(p.astype(np.float32) for p in given)

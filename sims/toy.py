@@ -30,7 +30,7 @@ NAME = "toy"
 DATA = ()
 TEXT = ("exact_match", "token_accuracy", "token_edit_distance")
 CHOICE = ("multiple_choice_grade", "brier_target")
-CHUNK, COST = 1 << 12, 32
+CHUNK, COST = 1 << 10, 32
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Config:
             raise ValueError(f"expected lengths >= 1 and vocabularies >= 2: {self}")
 
 
-PRESETS = {"quick": Config(), "full": Config(samples=131_072, scales=32)}
+PRESETS = {"quick": Config(), "full": Config(samples=1 << 20, scales=32)}
 
 
 def _tokens(

@@ -50,9 +50,7 @@ def counts(k: ArrayLike, n: ArrayLike, low: ArrayLike, high: ArrayLike | None = 
     if not np.all((k >= 0) & (k <= n) & (low <= high) & (k == np.round(k))):
         raise ValueError("needs whole 0 <= k <= n and low <= high")
     _charge(k.size)
-    return bool(
-        np.all((stats.binom.cdf(k, n, low) >= ALPHA / 2) & (stats.binom.sf(k - 1, n, high) >= ALPHA / 2))
-    )
+    return bool(np.all((stats.binom.cdf(k, n, low) >= ALPHA / 2) & (stats.binom.sf(k - 1, n, high) >= ALPHA / 2)))
 
 
 def histogram(observed: ArrayLike, pmf: ArrayLike) -> bool:
@@ -61,7 +59,7 @@ def histogram(observed: ArrayLike, pmf: ArrayLike) -> bool:
         G / 2 = sum observed ln(observed / expected) = x        P(x or more) <= (e x / (m - 1))^(m - 1) exp(-x)
 
     No pooling: at an ALPHA this small the chi-square law is too generous to cells of small expectation (a cell of
-    expectation 10 alone raises the alarm 30 times too often). An outcome of probability 0 must not occur.
+    expectation 10 alone raises the alarm 35 times too often). An outcome of probability 0 must not occur.
 
     References:
         Agrawal (2020), "Finite-Sample Concentration of the Multinomial in Relative Entropy".

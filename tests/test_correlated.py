@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import alarms
 import numpy as np
 import pytest
 
@@ -10,7 +11,6 @@ from mirage_jax import plotting, study, table
 from scripts.claims import correlated as claims
 from scripts.figures import correlated as figure
 from sims import correlated
-from tests import alarms
 
 SMALL = correlated.Config(samples=2000, scales=8, lengths=(2, 10, 20), correlations=(0.3, 0.5, 0.7, 0.9), after=(0.9,))
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import alarms
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +72,7 @@ def test_initial_weights_have_the_gain():
     kernel = Conv(8, 32, rngs=nnx.Rngs(0)).linear.kernel[...]
     # uniform on +-a has variance a^2/3; its sample variance has standard error var * sqrt(.8 / size)
     variance = 1.4**2 / (3 * 3 * 8)
-    assert abs(float(jnp.var(kernel)) - variance) < 4.5 * variance * math.sqrt(0.8 / kernel.size)
+    assert abs(float(jnp.var(kernel)) - variance) < alarms.sigmas() * variance * math.sqrt(0.8 / kernel.size)
 
 
 def test_presets_give_different_nets():

@@ -1,15 +1,15 @@
 """Two engines count the same things: bit by bit where they claim the same bits, by exact tests where they do not."""
 
+import alarms
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_processes import CELLS
 
 from mirage_jax import estimate, sweep
 from mirage_jax.kernels import threefry
 from sims import engines, processes
-from tests import alarms
-from tests.test_processes import CELLS
 
 N = 20_000
 
@@ -136,5 +136,9 @@ def test_refusals(args, words):
         counted(*args)
     with pytest.raises(ValueError, match=r"error_rate must lie in \[0, 1\], got -0.1"):
         counted("independent", 5, "token", parameters=(-0.1,))
+    with pytest.raises(ValueError, match="up to 32767 tokens, got 40000"):
+        counted("independent", 40_000, "token", parameters=(0.1,))
+    with pytest.raises(ValueError, match=r"below 2\^63"):
+        counted("independent", 1000, "exact_law", n=10**13, parameters=(0.1,))
     with pytest.raises(ValueError, match="got 0"):
         counted("independent", 5, "exact_law", n=0)

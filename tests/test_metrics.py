@@ -5,6 +5,7 @@ import itertools
 import math
 from fractions import Fraction
 
+import alarms
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -515,16 +516,18 @@ def test_closed_form_against_simulated_independent_errors(name, options, p):
     score = score_of(outcome, name, options)
     if metric.fact("unit", **options) == "set":
         # delta method: the score moves by at most (order + 1) / 2 times the relative error of a precision
-        assert abs(score - law) <= 4.5 * law * 2.5 * math.sqrt(max(1 - p**4, 0) / (p**4 * samples)) + 32 * EPS * max(
-            1, law
+        assert abs(score - law) <= (
+            alarms.sigmas() * law * 2.5 * math.sqrt(max(1 - p**4, 0) / (p**4 * samples)) + 32 * EPS * max(1, law)
         )
         return
-    slack = 4.5 * score.std(ddof=1) / math.sqrt(score.size) + 32 * EPS * max(1, abs(law))
+    slack = alarms.sigmas() * score.std(ddof=1) / math.sqrt(score.size) + 32 * EPS * max(1, abs(law))
     if name.startswith("token_edit_distance"):  # counts mismatched positions: an upper bound, and near it
         assert score.mean() <= law + slack
         assert score.mean() >= 0.95 * law - slack  # science 2.2: .883/.900 at V=10, L=5, error .9, the worst of these
     elif "bleu" in name:  # of one sentence it is no ratio of means; its law is the corpus's
         return
+    elif np.isin(score, (0.0, 1.0)).all():
+        assert alarms.counts(int(score.sum()), score.size, law)
     else:
         assert abs(score.mean() - law) <= slack
 

@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import chain, combinations
 
+import alarms
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -828,10 +829,10 @@ def test_rouge_l_sum_is_linear_in_the_error_rate_and_exact_match_is_not(rate, la
         target, size, substituted(rng, target, rate), size, target_sentence=sentence, predicted_sentence=sentence
     )
     found = {k: np.asarray(v, np.float64) for k, v in evaluate(given, ("rouge_l_sum", "exact_match")).items()}
-    error = {name: 4.5 * score.std() / math.sqrt(samples) for name, score in found.items()}
-    assert abs(found["rouge_l_sum"].mean() - law) < error["rouge_l_sum"] + 0.002  # printed digits, and their own error
+    error = alarms.sigmas() * found["rouge_l_sum"].std() / math.sqrt(samples)
+    assert abs(found["rouge_l_sum"].mean() - law) < error + 0.002  # printed digits, and their own error
     right = 1 - rate * 999 / 1000
-    assert abs(found["exact_match"].mean() - right**length) < error["exact_match"] + 0.001
+    assert alarms.counts(int(found["exact_match"].sum()), samples, right**length)
 
 
 @pytest.mark.parametrize(
@@ -849,7 +850,7 @@ def test_noisy_references_stitched_together_cover_a_share(references, laws):
         covered = float(np.mean(cover(candidate, size, np.zeros_like(candidate), noisy, wide, sentence)))
         assert abs(covered - law) < 0.03  # the values come from a modest simulation
         right = (1 - rate) * (1 - 0.5**references)  # at the right places alone; a few more stand elsewhere by chance
-        error = 4.5 * math.sqrt(0.25 / candidate.size)
+        error = alarms.sigmas() * math.sqrt(0.25 / candidate.size)
         assert right - error < covered < right + 0.025
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import alarms
 import numpy as np
 import pytest
 
@@ -62,7 +63,7 @@ def test_two_option_grades():
         (scaling.brier_target(0.7, 1.0), shortfall),
         (scaling.multiple_choice_grade(0.7, 1.0), margin > 0),
     ):
-        assert abs(float(law) - sample.mean()) <= 4.5 * sample.std() / math.sqrt(sample.size)
+        assert abs(float(law) - sample.mean()) <= alarms.sigmas() * sample.std() / math.sqrt(sample.size)
 
 
 def test_resolution_and_flops():

@@ -1,12 +1,12 @@
 """The generator: its words are JAX's, and the stream that uses both words of a block passes a battery of its own."""
 
+import alarms
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mirage_jax.kernels import threefry
-from tests import alarms
 
 u32 = np.uint32
 SEEDS = (0, 1, 2**31 + 7)

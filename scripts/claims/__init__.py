@@ -5,7 +5,15 @@ table is absent, or nothing at hand can decide, the record stands there all the 
 findings that are not the paper's.
 """
 
-from scripts.claims import arithmetic, bigbench, errata, toy, vision
+from scripts.claims import arithmetic, bigbench, correlated, errata, resolution, toy, vision
 
 # in the order of the paper
-CLAIMS = (*toy.CLAIMS, *arithmetic.CLAIMS, *bigbench.CLAIMS, *vision.CLAIMS, *errata.CLAIMS)
+CLAIMS = (
+    *toy.CLAIMS,
+    *correlated.CLAIMS,
+    *resolution.CLAIMS,
+    *arithmetic.CLAIMS,
+    *bigbench.CLAIMS,
+    *vision.CLAIMS,
+    *errata.CLAIMS,
+)

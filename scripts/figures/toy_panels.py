@@ -15,7 +15,7 @@ CAPTION = (
     "Whole answers right (C) turn that into a late rise, and the option with the most mass (D) into a step if all "
     "questions are equal; if their difficulty is spread the grade is smooth. Edit distance (E) and the Brier score "
     "(F), lower is better, stay smooth. Lines: closed forms. Points in B to F: simulated outputs (4,096 items each, "
-    "131,072 in the full preset) scored by the metrics that score real models, vocabulary 1000; 95% intervals are "
+    "a million in the full preset) scored by the metrics that score real models, vocabulary 1000; 95% intervals are "
     "mostly smaller than the points, and none is drawn where all questions are equal. The constants are ours; the "
     "paper prints none."
 )

@@ -1,0 +1,190 @@
+"""Answers drawn at every error rate from the same random bits, and scored: what `sims.sequence_metrics` counts."""
+
+import string
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+
+from mirage_jax import sweep
+from mirage_jax.metrics import ngrams, rouge
+from mirage_jax.metrics.facts import METRICS, evaluate
+from mirage_jax.outcomes import Characters, Tokens
+from sims import processes
+
+EDITS = "insert_delete_substitute"
+# each with the name of its strength; independent errors are a Markov chain of correlation 0
+PROCESSES = {
+    "independent": None,
+    "markov": "correlation",
+    "beta_mixed": "overdispersion",
+    "cascade": "after",
+    EDITS: None,
+}
+PLAIN = (
+    "exact_match", "prefix_match", "token_accuracy", "token_edit_distance", "token_edit_distance_normalised", "lcs_length",
+    "rouge_1", "rouge_2", "rouge_l", "token_f1",
+)  # fmt: skip
+BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
+CHARACTERS = ("exact_match_caseless", "chrf", "numeric_match")
+DIGITS, LETTERS = 10, 52  # sizes of the two alphabets
+VOCABULARY = 1000  # no id of a text is above
+MOMENTS = 9  # counts of `sweep.moments`
+SHIFT = 2  # the difference of two scores, over the metric's unit, is in [-2, 2]
+
+
+class Item(NamedTuple):
+    """What is drawn for one cell and error rate."""
+
+    rate: Float[Array, ""]
+    length: Int[Array, ""]
+    vocabulary: Int[Array, ""]
+    process: Int[Array, ""]  # its number among those of the job
+    strength: Float[Array, ""]
+    sentences: Int[Array, ""]
+    deviation: Float[Array, ""]  # of references from the truth
+
+
+def _answer(
+    key: Key[Array, ""],
+    target: Int[Array, " width"],
+    sentence: Int[Array, " width"],
+    item: Item,
+    names: tuple[str, ...],
+) -> tuple[Int[Array, " width"], Int[Array, ""], Int[Array, " width"]]:
+    """Predicted ids, their length and their sentences; edits may make an answer twice as long as its target."""
+    key_errors, key_wrong = jax.random.split(key)
+
+    def chain(name: str) -> tuple[Array, Array, Array]:
+        wrong = processes.errors(key_errors, name, target.size, item.rate, item.strength)
+        return processes.substitute(key_wrong, target, wrong, item.vocabulary), item.length, sentence
+
+    def edited(ids: Array, vocabulary: Any, substituted: Any) -> tuple[Array, Array]:
+        rates = item.rate / 3, item.rate / 3, substituted
+        return processes.insert_delete_substitute(key_errors, ids[: ids.size // 2], item.length, vocabulary, *rates)
+
+    def edits() -> tuple[Array, Array, Array]:
+        # the same edits of the sentence numbers: an inserted 0 takes the number of the token before it
+        numbers = jax.lax.cummax(edited(sentence, 1, jnp.float32(0))[0])
+        return *edited(target, item.vocabulary, item.rate / 3), numbers
+
+    return jax.lax.switch(item.process, [edits if name == EDITS else partial(chain, name) for name in names])
+
+
+def _tokens(key: Key[Array, ""], item: Item, width: int, names: tuple[str, ...]) -> Tokens:
+    """A uniform target and its answer."""
+    key_target, key_answer = jax.random.split(key)
+    target = jax.random.randint(key_target, (width,), 0, item.vocabulary)
+    predicted, length, _ = _answer(key_answer, target, jnp.zeros_like(target), item, names)
+    return Tokens(target, item.length, predicted, length)
+
+
+def _referenced(key: Key[Array, ""], item: Item, width: int, names: tuple[str, ...], references: int) -> Tokens:
+    """One answer in sentences, beside the truth and so many references that deviate from it, on a leading axis."""
+    key_truth, key_answer, key_references = jax.random.split(key, 3)
+    truth = jax.random.randint(key_truth, (width,), 0, item.vocabulary)
+    sentence = jnp.arange(width) * item.sentences // item.length
+    answer = _answer(key_answer, truth, sentence, item, names)
+
+    def reference(i: Array) -> Array:
+        key_deviates, key_other = jax.random.split(jax.random.fold_in(key_references, i))
+        deviates = jax.random.bernoulli(key_deviates, item.deviation, (width,))
+        return processes.substitute(key_other, truth, deviates, item.vocabulary)
+
+    def all_alike(x: Array) -> Array:
+        return jnp.broadcast_to(x, (1 + references, *x.shape))
+
+    target = jnp.concatenate([truth[None], jax.vmap(reference)(jnp.arange(references))])[:, : width // 2]
+    predicted, length, numbers = map(all_alike, answer)
+    return Tokens(
+        target, all_alike(item.length), predicted, length, target_sentence=all_alike(sentence[: width // 2]),
+        predicted_sentence=numbers,
+    )  # fmt: skip
+
+
+def _characters(key: Key[Array, ""], item: Item, width: int, names: tuple[str, ...]) -> Tokens:
+    """The same ids as characters: digits, or letters of both cases."""
+    drawn = _tokens(key, item, width, names)
+    spelled = jnp.array([ord(c) for c in string.digits + string.ascii_letters], jnp.int32)
+    first = jnp.where(item.vocabulary == LETTERS, DIGITS, 0)
+    return Characters(spelled[first + drawn.target], *drawn[1:2], spelled[first + drawn.predicted], *drawn[3:4])
+
+
+def _score_text(outcome: Tokens) -> list[Array]:
+    """PLAIN, then BLEU smoothed, then BLEU above order 1 without smoothing, which at order 1 changes nothing."""
+    plain = evaluate(outcome, PLAIN, vocabulary=VOCABULARY)
+    bleu = [
+        evaluate(outcome, names, level="sentence", smooth=how) for names, how in ((BLEU, "exp"), (BLEU[1:], "none"))
+    ]
+    return [score for found in (plain, *bleu) for score in found.values()]
+
+
+def _score_characters(outcome: Tokens) -> list[Array]:
+    """CHARACTERS; letters are no number, so that match is NaN."""
+    return list(evaluate(outcome, CHARACTERS).values())
+
+
+def _score_references(outcome: Tokens, several: tuple[int, ...]) -> list[Array]:
+    """ROUGE-L-Sum against the truth, and against the first of so many references: the best, then all stitched together.
+
+    Stitched: F1 of the answer's tokens that lie on a longest common subsequence of their sentence and any sentence of any
+    reference (`union_lcs`, answer and references changing places).
+    """
+    target, prediction = outcome[:2] + outcome[5:6], outcome[2:4] + outcome[6:7]
+    best = evaluate(outcome, "rouge_l_sum")["rouge_l_sum"]
+    covered = rouge.union_lcs(*prediction, *target)
+
+    def stitched(by: Array) -> Array:
+        return ngrams.f1(by.sum(-1), outcome.target_length[..., 0], outcome.predicted_length[..., 0])
+
+    of_best = [best[..., 0], *(best[..., 1 : 1 + count].max(-1) for count in several)]
+    return [*of_best, stitched(covered[..., 0, :]), *(stitched(covered[..., 1 : 1 + n, :].any(-2)) for n in several)]
+
+
+def number(names: tuple[str, ...], process: str) -> int:
+    """Where a process stands among those of a job."""
+    return names.index("markov" if process == "independent" else process)
+
+
+@cache
+def counting(kind: str, width: int, names: tuple[str, ...], references: tuple[int, ...] = ()) -> Callable[..., Array]:
+    """Moments of every score at every error rate, [score, rate], then of its falls from each rate to the next.
+
+    A cell is (rates, the other fields of Item). Answers at all rates share their key.
+
+    Args:
+        kind: text, characters or references.
+        width: tokens of the longest answer.
+        names: the processes of these cells, chains by name; `number` tells which is a cell's.
+        references: how many, for that kind.
+    """
+    of: tuple[Callable[..., Tokens], Callable[[Tokens], list[Array]]]
+    if kind == "references":
+        of = partial(_referenced, references=max(references)), partial(_score_references, several=references)
+    else:
+        of = (_tokens, _score_text) if kind == "text" else (_characters, _score_characters)
+    draw, score = of
+    long = np.array([np.isinf(METRICS[metric].bounds[1]) for metric in PLAIN])  # scores that grow with the length
+
+    def count(key: Key[Array, ""], cell: Any, ids: UInt32[Array, " chunk"], real: Bool[Array, " chunk"]) -> Array:
+        rates, *rest = cell
+
+        def answers(i: Array) -> Tokens:
+            return jax.vmap(lambda rate: draw(jax.random.fold_in(key, i), Item(rate, *rest), width, names))(rates)
+
+        def all_scores() -> Array:
+            return jnp.stack(score(jax.vmap(answers)(ids)))  # [score, chunk, rate]
+
+        # XLA would draw and score anew for each sum taken below: it cannot look through a condition
+        shape = jax.eval_shape(all_scores)
+        found = jax.lax.cond(real[0], all_scores, lambda: jnp.zeros(shape.shape, shape.dtype))
+        unit = jnp.ones(len(found)).at[: len(long)].set(jnp.where(long, rest[0], 1)) if kind == "text" else 1.0
+        falls = (found[..., :-1] - found[..., 1:]) / jnp.reshape(unit, (-1, 1, 1)) + SHIFT
+        moments = jax.vmap(jax.vmap(lambda one: sweep.moments(one, real), 1))
+        return jnp.concatenate([moments(found).ravel(), moments(falls).ravel()])
+
+    return count
