@@ -108,6 +108,8 @@ def _main(study: ModuleType, argv: Sequence[str]) -> int:
     args = parse(command, command(study.PRESETS[preset]), argv, program, study.__doc__)
     how = args.sweeping if sweeps else Sweeping()
     out, (i, n) = how.merge or args.out, how.shares()
+    if how.merge and not (out / "parts").is_dir():
+        raise InputError(f"--merge: expected a folder with the parts of shards, got {out}")
     first = distribute(how)
     with shown(args.quiet or not first), locked(out, study.NAME, i, n) if first else contextlib.nullcontext():
         path = execute(study, args.config, out, args.data_dir, how)

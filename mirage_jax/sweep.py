@@ -1,8 +1,8 @@
 """The executor of every Monte Carlo sweep: a grid of cells, chunks of replicates, integer counts summed.
 
 A job is a function of one chunk. Replicate i of a cell draws from `fold_in(key of the cell, i)` or from counters that hold
-i, and counts are integers, so the sums are the same whatever the chunk, the devices, the processes, the order, or how
-often the run was broken off. Memory is bound by the chunk.
+i, and counts are integers, so the sums are the same whatever the chunk, the number of devices and processes, the order, or
+how often the run was broken off. Memory is bound by the chunk.
 """
 
 import itertools
@@ -100,7 +100,8 @@ def run(
     Args:
         jobs: what to count.
         chunk: replicates at once on each device, at most the job's own; changes nothing but memory and time.
-        store: where finished parts are written, and found again by a run that goes on; None keeps them in memory.
+        store: where finished parts are written, and found again by a run that goes on; None keeps them in memory. Of several
+            processes the first alone is given it, and the first alone gets the counts of parts that were found.
         shard: (i, n): only each n-th part from the i-th on, i from 1. The counts are then of those parts alone.
         label: of the progress bar.
 

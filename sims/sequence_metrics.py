@@ -24,14 +24,12 @@ import numpy as np
 import pandas as pd
 
 from mirage_jax import sweep
-from mirage_jax.metrics.facts import METRICS, options_of
+from mirage_jax.metrics.facts import METRICS
 from mirage_jax.study import Output, main
 from mirage_jax.table import config_hash, setting, signature
 from sims import engines, processes
-from sims.correlated import laws
 from sims.sequences import (
     BLEU,
-    CHARACTERS,
     DIGITS,
     EDITS,
     LETTERS,
@@ -39,10 +37,14 @@ from sims.sequences import (
     PLAIN,
     PROCESSES,
     VOCABULARY,
+    caseless_law,
+    chain_law,
     counting,
+    metric_law,
     number,
+    scored,
 )
-from sims.sharpness import Sharpness, sharpness
+from sims.sharpness import Errors, Sharpness, sharpness
 
 NAME = "sequence_metrics"
 DATA = ()
@@ -50,7 +52,8 @@ KINDS = ("text", "characters", "references")
 LIKELIHOOD = ("nll", "perplexity")  # laws alone: the model gives each right token 1 - epsilon
 SHORT, LONG = 20, 100  # widths of the programs
 CHUNK, COST = 1 << 8, 32
-FINE = np.unique([0.0, 0.05, 0.1, *np.geomspace(1e-5, 0.5, 400)])  # error rates at which a law shows its own slope
+BETWEEN = (0.05, 0.1)  # where ROUGE-L-Sum falls in figure 9
+FINE = np.unique([0.0, *BETWEEN, *np.geomspace(1e-5, 0.5, 400)]).tolist()  # where a law shows its own slope
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Config:
     """Answers per cell of at most 20 tokens; those of characters too."""
     long_samples: int = 256
     """Answers per cell of more tokens."""
-    rouge_samples: int = 64
+    rouge_samples: int = 128
     """Answers per cell of the ROUGE-L-Sum sweep."""
     rates: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
     """Error rates per token, rising from 0 to .5, with .05 and .1."""
@@ -97,7 +100,7 @@ class Config:
         if min(self.samples, self.long_samples, self.rouge_samples) < 2:
             raise ValueError(f"expected samples >= 2, got {self.samples}, {self.long_samples}, {self.rouge_samples}")
         rising = all(a < b for a, b in itertools.pairwise(self.rates))
-        if not rising or {0.0, 0.05, 0.1, 0.5} - set(self.rates) or self.rates[0] < 0 or self.rates[-1] > 0.5:
+        if not rising or {0.0, *BETWEEN, 0.5} - set(self.rates) or self.rates[0] < 0 or self.rates[-1] > 0.5:
             raise ValueError(f"expected rates that rise from 0 to 0.5, with 0.05 and 0.1, got {self.rates}")
         lengths = (*self.lengths, *self.chain_lengths, *self.edit_lengths, *self.character_lengths, self.rouge_length)
         if not self.lengths or not all(1 <= length <= 100 for length in lengths):
@@ -137,27 +140,6 @@ class Cell(NamedTuple):
     sentences: int = 1
 
 
-class Score(NamedTuple):
-    """A score that cells of a kind are given."""
-
-    metric: str
-    options: tuple[tuple[str, Any], ...] = ()
-
-
-def scores(config: Config, kind: str) -> list[Score]:
-    """Every score of a kind of cell, in the order of `sims.sequences`."""
-    if kind == "text":
-        bleu = [Score(metric, (("smooth", "exp"),)) for metric in BLEU]
-        return [*map(Score, PLAIN), *bleu, *(Score(metric, (("smooth", "none"),)) for metric in BLEU[1:])]
-    if kind == "characters":
-        return [*map(Score, CHARACTERS)]
-    among = [(1, 0.0), *((count, config.deviation) for count in config.references)]
-    options = [
-        (("several", how), ("references", r), ("deviation", d)) for how in ("best", "stitched") for r, d in among
-    ]
-    return [Score("rouge_l_sum", of) for of in options]
-
-
 def cells(config: Config) -> dict[str, list[Cell]]:
     """Cells of each job, by its name KIND/WIDTH."""
     strength = {process: float(getattr(config, name)) if name else 0.0 for process, name in PROCESSES.items()}
@@ -184,29 +166,46 @@ def cells(config: Config) -> dict[str, list[Cell]]:
 def samples(config: Config, job: str) -> int:
     """Answers per cell of a job."""
     kind, width = job.split("/")
-    return (
-        config.rouge_samples if kind == "references" else config.samples if int(width) == SHORT else config.long_samples
-    )
+    if kind == "references":
+        return config.rouge_samples
+    return config.samples if int(width) == SHORT else config.long_samples
 
 
 def jobs(config: Config) -> list[sweep.Job]:
     """One job for each kind and width of answers."""
-    found, rates = [], np.asarray(config.rates, np.float32)
-    for name, group in cells(config).items():
+    found, rates, groups = [], np.asarray(config.rates, np.float32), cells(config)
+    keys = _keys(config.seed, groups)
+    for name, group in groups.items():
         kind, width = name.split("/")
         names = tuple(p for p in PROCESSES if p in {*(cell.process for cell in group), "markov"} and p != "independent")
-        place = [(KINDS.index(kind), list(PROCESSES).index(cell.process), round(cell.strength * 1e6)) for cell in group]
-        # by value, not by place: another length or vocabulary in the config leaves these draws as they are
-        path = [(*at, cell.vocabulary, cell.length, cell.sentences) for at, cell in zip(place, group, strict=True)]
-        fold = jax.vmap(lambda at: reduce(jax.random.fold_in, at, jax.random.key(config.seed)))
-        process = np.array([number(names, cell.process) for cell in group], np.int32)
-        size, length, sentences = (np.array(x, np.int32) for x in zip(*(c[1:3] + c[4:] for c in group), strict=True))
-        strength, deviation = np.array([(c.strength, config.deviation) for c in group], np.float32).T
-        given = np.tile(rates, (len(group), 1)), length, size, process, strength, sentences, deviation
+        of = [(cell.length, cell.vocabulary, number(names, cell.process), cell.sentences) for cell in group]
+        length, vocabulary, process, sentences = (np.array(values, np.int32) for values in zip(*of, strict=True))
+        strength, deviation = np.array([(cell.strength, config.deviation) for cell in group], np.float32).T
+        all_alike = (np.stack([values] * len(group)) for values in (rates, _pairs(config)))
+        given = (*all_alike, length, vocabulary, process, strength, sentences, deviation)
         count = counting(kind, int(width), names, config.references if kind == "references" else ())
         n, tokens = samples(config, name), int(width) * rates.size
-        found.append(sweep.Job(name, count, fold(np.array(path, np.uint32)), given, n, tokens, COST, CHUNK))
+        found.append(sweep.Job(name, count, keys[name], given, n, tokens, COST, min(n, CHUNK)))
     return found
+
+
+def _pairs(config: Config) -> np.ndarray:
+    """Numbers of the rates between which a fall is measured: each two neighbours, the ends, and where the paper looks."""
+    last, where = len(config.rates) - 1, [config.rates.index(rate) for rate in BETWEEN]
+    return np.array([*itertools.pairwise(range(last + 1)), (0, last), where], np.int32)
+
+
+def _keys(seed: int, groups: Mapping[str, list[Cell]]) -> dict[str, Any]:
+    """Keys of the cells, by value, not by place: another length or vocabulary in the config leaves these draws as they are."""
+
+    def path(kind: str, c: Cell) -> tuple[int, ...]:
+        where = KINDS.index(kind), list(PROCESSES).index(c.process), round(c.strength * 1e6)
+        return *where, c.vocabulary, c.length, c.sentences
+
+    paths = [path(name.split("/")[0], cell) for name, group in groups.items() for cell in group]
+    fold = jax.jit(jax.vmap(lambda at: reduce(jax.random.fold_in, at, jax.random.key(seed))))
+    keys, ends = fold(np.array(paths, np.uint32)), np.cumsum([len(group) for group in groups.values()])
+    return {name: keys[end - len(groups[name]) : end] for name, end in zip(groups, ends, strict=True)}
 
 
 def rows(config: Config, counts: Mapping[str, np.ndarray]) -> Output:
@@ -214,18 +213,15 @@ def rows(config: Config, counts: Mapping[str, np.ndarray]) -> Output:
     which = config_hash(NAME, dataclasses.asdict(config))[:8]
     found, sharp = [], []
     for curve in itertools.chain(_laws(config), _drawn(config, counts)):
-        options = curve.process | dict(curve.score.options)
-        what = {
-            "source": curve.source, "task": curve.task, "setting": setting(**options), "length": curve.length,
-            "metric": curve.score.metric,
-        }  # fmt: skip
-        how = signature(curve.score.metric, config=which, engine=curve.source, **curve.level, **options)
+        what = {"source": curve.source, "task": curve.task, "setting": setting(**curve.options)}
+        what |= {"metric": curve.metric, "length": curve.length}
+        how = signature(curve.metric, config=which, engine=curve.source, **curve.options)
         of_all = what | {"family": "tokens", "scale_kind": "error_rate", "signature": how}
         of_all |= {"seed": config.seed, "unparsed": 0} if curve.source == "simulated" else {}
         for rate, score in zip(config.rates, curve.scores, strict=True):
             found.append(of_all | {"model": f"error={rate:g}", "scale": rate} | score)
         sharp.append(what | {"n": curve.scores[0].get("n")} | curve.sharpness._asdict() | {"limit": curve.limit})
-    return Output(found, {"sharpness": pd.DataFrame(sharp).convert_dtypes()})
+    return Output(found, {"sharpness": pd.DataFrame(sharp)})
 
 
 class Curve(NamedTuple):
@@ -233,10 +229,9 @@ class Curve(NamedTuple):
 
     source: str
     task: str
-    process: dict[str, Any]
+    metric: str
     length: int
-    score: Score
-    level: dict[str, Any]  # the metric's options that are the same for all
+    options: Mapping[str, Any]
     scores: list[dict[str, Any]]
     sharpness: Sharpness
     limit: float = math.nan  # S of a law at all rates, not only those of the grid
@@ -245,77 +240,62 @@ class Curve(NamedTuple):
 def _laws(config: Config) -> Iterator[Curve]:
     """Laws of the metrics under independent errors; and of whole answers, tokens and mismatches by the other processes."""
     for length, metric in itertools.product(config.lengths, (*PLAIN, *BLEU, "chrf", *LIKELIHOOD)):
-        yield _law(config, {"process": "independent"}, metric, length, partial(_independent, metric, length))
+        options = {"level": "corpus"} if metric in BLEU else {}
+        law = partial(metric_law, metric, length)
+        yield _law(config, "tokens", metric, length, {"process": "independent"} | options, law)
     for length in config.character_lengths:
-        yield _law(config, {"process": "independent"}, "exact_match_caseless", length, partial(_caseless, length))
+        options = {"process": "independent", "vocabulary": LETTERS}
+        yield _law(config, "letters", "exact_match_caseless", length, options, partial(caseless_law, length))
     for process, name in PROCESSES.items():
-        for length in config.chain_lengths if name else ():
+        for length, metric in itertools.product(config.chain_lengths if name else (), PLAIN[:5]):
             strength = float(getattr(config, str(name)))
-            law = partial(_dependent, process, strength, length)
-            for metric in PLAIN[:5]:
-                yield _law(config, {"process": process, name: strength}, metric, length, partial(law, metric))
+            law = partial(chain_law, process, strength, metric, length)
+            yield _law(config, "tokens", metric, length, {"process": process, str(name): strength}, law)
 
 
-def _independent(metric: str, length: int, rate: np.ndarray) -> np.ndarray:
-    return METRICS[metric].closed_form(1 - rate, length, **options_of(metric, level="corpus"))
-
-
-def _caseless(length: int, rate: np.ndarray) -> np.ndarray:
-    return (
-        1 - rate * (LETTERS - 2) / (LETTERS - 1)
-    ) ** length  # one wrong letter in 51 is the right one in the other case
-
-
-def _dependent(process: str, strength: float, length: int, metric: str, rate: np.ndarray) -> np.ndarray:
-    """Exact for whole answers and tokens; mismatches are an upper bound on edits, as under independent errors."""
-    found = laws(process, length, rate, np.full_like(rate, strength))
-    wrong = 1 - found["token_accuracy"]
-    return (found | {"token_edit_distance": length * wrong, "token_edit_distance_normalised": wrong})[metric]
-
-
-def _law(config: Config, process: dict[str, Any], metric: str, length: int, law: Callable[..., np.ndarray]) -> Curve:
-    values, limit = law(np.asarray(config.rates)), sharpness(FINE.tolist(), law(FINE).tolist()).sharpness
-    level = {"level": "corpus" if metric in BLEU else "sentence"} if "level" in METRICS[metric].options else {}
-    task = "letters" if metric == "exact_match_caseless" else "tokens"
-    found = [{"score": float(value)} for value in values]
-    of = sharpness(config.rates, values.tolist())
-    return Curve("closed_form", task, process, length, Score(metric), level, found, of, limit)
+def _law(
+    config: Config, task: str, metric: str, length: int, options: dict[str, Any], law: Callable[..., np.ndarray]
+) -> Curve:
+    values, limit = law(np.asarray(config.rates)).tolist(), sharpness(FINE, law(np.asarray(FINE)).tolist()).sharpness
+    scores = [{"score": value} for value in values]
+    return Curve("closed_form", task, metric, length, options, scores, sharpness(config.rates, values), limit)
 
 
 def _drawn(config: Config, counts: Mapping[str, np.ndarray]) -> Iterator[Curve]:
     """Simulated scores, and the standard errors of their falls."""
     rates = len(config.rates)
     for name, group in cells(config).items():
-        n, kind = samples(config, name), name.split("/")[0]
-        tried = scores(config, kind)
+        kind, scores = name.split("/")[0], scored(name.split("/")[0], config.references, config.deviation)
         for cell, counted in zip(group, counts[name], strict=True):
-            ends, falls = np.split(counted.reshape(-1, MOMENTS), [len(tried) * rates])
-            each = zip(tried, ends.reshape(-1, rates, MOMENTS), falls.reshape(-1, rates - 1, MOMENTS), strict=True)
-            for score, end, fall in each:
-                if not end[0][0]:  # letters are no number
-                    continue
-                found = [engines.scored_scores(one, (score.metric,), n)[score.metric] for one in end]
-                yield _curve(config, kind, cell, score, found, fall)
+            ends, falls = np.split(counted.reshape(-1, MOMENTS), [len(scores) * rates])
+            of_each = ends.reshape(-1, rates, MOMENTS), falls.reshape(len(scores), -1, MOMENTS)
+            for (metric, options), end, fall in zip(scores, *of_each, strict=True):
+                if end[0][0]:  # letters are no number
+                    found = [engines.scored_scores(one, (metric,), samples(config, name))[metric] for one in end]
+                    of = _measured(config, metric, cell.length, found, fall)
+                    what = _options(kind, cell) | options
+                    yield Curve("simulated", _task(kind, cell), metric, cell.length, what, found, of)
 
 
-def _curve(
-    config: Config, kind: str, cell: Cell, score: Score, found: list[dict[str, Any]], falls: np.ndarray
-) -> Curve:
-    """One simulated curve from its scores and the moments of its falls."""
-    unit = cell.length if math.isinf(METRICS[score.metric].bounds[1]) else 1
-    # no spread was seen: at rate 0 there is none, elsewhere as if two answers had differed by the whole unit
-    unseen = 2 * unit / found[0]["n"]
-    se = [one["se"] or (unseen if rate else 0.0) for rate, one in zip(config.rates, found, strict=True)]
-    step_se = [_error(fall) * unit or unseen for fall in falls]
-    sharp = sharpness(config.rates, [one["score"] for one in found], se, step_se)
-    task = {"text": "tokens", "references": "sentences"}.get(kind) or {DIGITS: "digits", LETTERS: "letters"}[
-        cell.vocabulary
-    ]
+def _task(kind: str, cell: Cell) -> str:
+    alphabet = "digits" if cell.vocabulary == DIGITS else "letters"
+    return {"text": "tokens", "characters": alphabet, "references": "sentences"}[kind]
+
+
+def _options(kind: str, cell: Cell) -> dict[str, Any]:
     name = PROCESSES[cell.process]
-    process = {"process": cell.process, "vocabulary": cell.vocabulary} | ({name: cell.strength} if name else {})
-    process |= {"sentences": cell.sentences} if kind == "references" else {}
-    level = {"level": "sentence"} if "level" in METRICS[score.metric].options else {}
-    return Curve("simulated", task, process, cell.length, score, level, found, sharp)
+    found = {"process": cell.process, "vocabulary": cell.vocabulary} | ({name: cell.strength} if name else {})
+    return found | ({"sentences": cell.sentences} if kind == "references" else {})
+
+
+def _measured(config: Config, metric: str, length: int, scores: list[dict[str, Any]], falls: np.ndarray) -> Sharpness:
+    """Sharpness of a simulated curve, from its scores and the moments of its falls."""
+    unit = length if math.isinf(METRICS[metric].bounds[1]) else 1
+    # where no spread was seen: none at rate 0, elsewhere as if two answers had differed by the whole unit
+    unseen = 2 * unit / scores[0]["n"]
+    se = [one["se"] or (unseen if rate else 0.0) for rate, one in zip(config.rates, scores, strict=True)]
+    *steps, whole, part = [_error(fall) * unit or unseen for fall in falls]
+    return sharpness(config.rates, [one["score"] for one in scores], Errors(se, steps, whole, part), BETWEEN)
 
 
 def _error(moments: np.ndarray) -> float:

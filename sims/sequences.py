@@ -1,7 +1,7 @@
-"""Answers drawn at every error rate from the same random bits, and scored: what `sims.sequence_metrics` counts."""
+"""Answers drawn at every error rate from the same random bits, their scores and their laws (see `sims.sequence_metrics`)."""
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -12,25 +12,23 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from mirage_jax import sweep
 from mirage_jax.metrics import ngrams, rouge
-from mirage_jax.metrics.facts import METRICS, evaluate
+from mirage_jax.metrics.facts import METRICS, evaluate, options_of
 from mirage_jax.outcomes import Characters, Tokens
 from sims import processes
+from sims.correlated import laws
 
 EDITS = "insert_delete_substitute"
 # each with the name of its strength; independent errors are a Markov chain of correlation 0
 PROCESSES = {
-    "independent": None,
-    "markov": "correlation",
-    "beta_mixed": "overdispersion",
-    "cascade": "after",
-    EDITS: None,
-}
+    "independent": None, "markov": "correlation", "beta_mixed": "overdispersion", "cascade": "after", EDITS: None,
+}  # fmt: skip
 PLAIN = (
     "exact_match", "prefix_match", "token_accuracy", "token_edit_distance", "token_edit_distance_normalised", "lcs_length",
     "rouge_1", "rouge_2", "rouge_l", "token_f1",
 )  # fmt: skip
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
-CHARACTERS = ("exact_match_caseless", "chrf", "numeric_match")
+SMOOTHED = ((BLEU, "exp"), (BLEU[1:], "none"))  # at order 1 smoothing changes nothing
+CHARACTERS = ("exact_match_caseless", "chrf", "numeric_match")  # letters are no number: NaN
 DIGITS, LETTERS = 10, 52  # sizes of the two alphabets
 VOCABULARY = 1000  # no id of a text is above
 MOMENTS = 9  # counts of `sweep.moments`
@@ -114,32 +112,41 @@ def _characters(key: Key[Array, ""], item: Item, width: int, names: tuple[str, .
     return Characters(spelled[first + drawn.target], *drawn[1:2], spelled[first + drawn.predicted], *drawn[3:4])
 
 
+def scored(kind: str, references: Sequence[int], deviation: float) -> list[tuple[str, dict[str, Any]]]:
+    """Metric and options of each score of a kind of cell, in the order in which they are counted."""
+    if kind == "text":
+        plain = [(metric, {}) for metric in PLAIN]
+        return plain + [(name, {"level": "sentence", "smooth": how}) for names, how in SMOOTHED for name in names]
+    if kind == "characters":
+        return [(metric, {}) for metric in CHARACTERS]
+    among = [(1, 0.0), *((count, deviation) for count in references)]
+    of = [{"several": how, "references": count, "deviation": d} for how in ("best", "stitched") for count, d in among]
+    return [("rouge_l_sum", options) for options in of]
+
+
 def _score_text(outcome: Tokens) -> list[Array]:
-    """PLAIN, then BLEU smoothed, then BLEU above order 1 without smoothing, which at order 1 changes nothing."""
     plain = evaluate(outcome, PLAIN, vocabulary=VOCABULARY)
-    bleu = [
-        evaluate(outcome, names, level="sentence", smooth=how) for names, how in ((BLEU, "exp"), (BLEU[1:], "none"))
-    ]
+    bleu = [evaluate(outcome, names, level="sentence", smooth=how) for names, how in SMOOTHED]
     return [score for found in (plain, *bleu) for score in found.values()]
 
 
 def _score_characters(outcome: Tokens) -> list[Array]:
-    """CHARACTERS; letters are no number, so that match is NaN."""
     return list(evaluate(outcome, CHARACTERS).values())
 
 
-def _score_references(outcome: Tokens, several: tuple[int, ...]) -> list[Array]:
+def _score_references(outcome: Any, several: tuple[int, ...]) -> list[Array]:
     """ROUGE-L-Sum against the truth, and against the first of so many references: the best, then all stitched together.
 
     Stitched: F1 of the answer's tokens that lie on a longest common subsequence of their sentence and any sentence of any
     reference (`union_lcs`, answer and references changing places).
     """
-    target, prediction = outcome[:2] + outcome[5:6], outcome[2:4] + outcome[6:7]
-    best = evaluate(outcome, "rouge_l_sum")["rouge_l_sum"]
-    covered = rouge.union_lcs(*prediction, *target)
+    best, o = evaluate(outcome, "rouge_l_sum")["rouge_l_sum"], outcome
+    covered = rouge.union_lcs(
+        o.predicted, o.predicted_length, o.predicted_sentence, o.target, o.target_length, o.target_sentence
+    )
 
     def stitched(by: Array) -> Array:
-        return ngrams.f1(by.sum(-1), outcome.target_length[..., 0], outcome.predicted_length[..., 0])
+        return ngrams.f1(by.sum(-1), o.target_length[..., 0], o.predicted_length[..., 0])
 
     of_best = [best[..., 0], *(best[..., 1 : 1 + count].max(-1) for count in several)]
     return [*of_best, stitched(covered[..., 0, :]), *(stitched(covered[..., 1 : 1 + n, :].any(-2)) for n in several)]
@@ -152,9 +159,9 @@ def number(names: tuple[str, ...], process: str) -> int:
 
 @cache
 def counting(kind: str, width: int, names: tuple[str, ...], references: tuple[int, ...] = ()) -> Callable[..., Array]:
-    """Moments of every score at every error rate, [score, rate], then of its falls from each rate to the next.
+    """Moments of every score at every error rate, [score, rate], then of its falls between pairs of rates, [score, pair].
 
-    A cell is (rates, the other fields of Item). Answers at all rates share their key.
+    A cell is (rates, pairs of their numbers, the other fields of Item). Answers at all rates share their key.
 
     Args:
         kind: text, characters or references.
@@ -171,7 +178,7 @@ def counting(kind: str, width: int, names: tuple[str, ...], references: tuple[in
     long = np.array([np.isinf(METRICS[metric].bounds[1]) for metric in PLAIN])  # scores that grow with the length
 
     def count(key: Key[Array, ""], cell: Any, ids: UInt32[Array, " chunk"], real: Bool[Array, " chunk"]) -> Array:
-        rates, *rest = cell
+        rates, pairs, *rest = cell
 
         def answers(i: Array) -> Tokens:
             return jax.vmap(lambda rate: draw(jax.random.fold_in(key, i), Item(rate, *rest), width, names))(rates)
@@ -183,8 +190,25 @@ def counting(kind: str, width: int, names: tuple[str, ...], references: tuple[in
         shape = jax.eval_shape(all_scores)
         found = jax.lax.cond(real[0], all_scores, lambda: jnp.zeros(shape.shape, shape.dtype))
         unit = jnp.ones(len(found)).at[: len(long)].set(jnp.where(long, rest[0], 1)) if kind == "text" else 1.0
-        falls = (found[..., :-1] - found[..., 1:]) / jnp.reshape(unit, (-1, 1, 1)) + SHIFT
+        falls = (found[..., pairs[:, 0]] - found[..., pairs[:, 1]]) / jnp.reshape(unit, (-1, 1, 1)) + SHIFT
         moments = jax.vmap(jax.vmap(lambda one: sweep.moments(one, real), 1))
         return jnp.concatenate([moments(found).ravel(), moments(falls).ravel()])
 
     return count
+
+
+def metric_law(metric: str, length: int, rate: np.ndarray) -> np.ndarray:
+    """Of independent errors, by wrong tokens seen nowhere else; BLEU's is of a corpus."""
+    return METRICS[metric].closed_form(1 - rate, length, **options_of(metric, level="corpus"))
+
+
+def caseless_law(length: int, rate: np.ndarray) -> np.ndarray:
+    """Exact match without case: of the 51 wrong letters one is the right one in the other case."""
+    return (1 - rate * (LETTERS - 2) / (LETTERS - 1)) ** length
+
+
+def chain_law(process: str, strength: float, metric: str, length: int, rate: np.ndarray) -> np.ndarray:
+    """Of another process: exact for whole answers and tokens; its mismatches are an upper bound on edits."""
+    found = laws(process, length, rate, np.full_like(rate, strength))
+    wrong = 1 - found["token_accuracy"]
+    return (found | {"token_edit_distance": length * wrong, "token_edit_distance_normalised": wrong})[metric]

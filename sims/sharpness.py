@@ -31,63 +31,71 @@ class Sharpness(NamedTuple):
     elasticity_to: float  # rate up to which it was measured
 
 
+class Errors(NamedTuple):
+    """Standard errors of a measured curve, those of differences from the same draws at both rates."""
+
+    score: Sequence[float]  # of each score
+    steps: Sequence[float]  # of the difference between each two neighbours
+    fall: float  # of M(0) - M(1/2)
+    part: float  # of the difference between the two given rates
+
+
 def sharpness(
     rates: Sequence[float],
     score: Sequence[float],
-    se: Sequence[float] | None = None,
-    step_se: Sequence[float] | None = None,
+    errors: Errors | None = None,
     between: tuple[float, float] = (0.05, 0.1),
     level: float = 0.95,
 ) -> Sharpness:
     """Sharpness of a curve, where it falls most, and its elasticity.
 
-    The band takes the secants and the whole fall to be normal and asks for all of them at once (Bonferroni). It needs no
-    resampling, since the errors of the steps are those of paired differences. The elasticity is the chord from 0 to the
-    largest rate at which the score is within a factor 2 of that at 0 (to the first rate if it is so at none),
-    log(M / M(0)) / log(1 - epsilon); NaN where M(0) = 0.
+    The bands take differences to be normal; that of S asks for all secants and the fall at once (Bonferroni), that of the
+    share for its two. They need no resampling. The elasticity is the chord from 0 to the largest rate at which the score
+    is within a factor 2 of that at 0 (to the first rate if it is so at none), log(M / M(0)) / log(1 - epsilon); NaN where
+    M(0) = 0.
 
     Args:
         rates: error rates, rising from 0 to 1/2.
         score: mean score at each.
-        se: standard error of each; None for a law.
-        step_se: standard error of the difference between each two neighbours; None for a law.
+        errors: of a measured curve; None for a law.
         between: rates whose share of the fall is asked for; both stand in `rates`.
         level: of the bands.
 
     Raises:
-        ValueError: rates that do not rise from 0 to 1/2, or arguments of other lengths.
+        ValueError: rates that do not rise from 0 to 1/2, or scores or errors of other lengths.
     """
     x, y = np.asarray(rates, dtype=float), np.asarray(score, dtype=float)
-    error = np.full(x.shape, math.nan) if se is None else np.asarray(se, dtype=float)
-    step_error = np.full(max(x.size - 1, 0), math.nan) if step_se is None else np.asarray(step_se, dtype=float)
-    if y.shape != x.shape or error.shape != x.shape or step_error.shape != (x.size - 1,):
-        raise ValueError(f"expected one score for each of {x.size} rates, and a step fewer, got {y.shape}")
+    unknown = Errors(np.full(x.shape, math.nan).tolist(), [math.nan] * (x.size - 1), math.nan, math.nan)
+    error, steps, fall_error, part_error = errors or unknown
+    if y.shape != x.shape or len(error) != x.size or len(steps) != x.size - 1:
+        raise ValueError(
+            f"expected one score for each of {x.size} rates, and errors of them and of the steps, got {y.shape}"
+        )
     if x.size < 2 or x[0] != 0 or x[-1] != 0.5 or (np.diff(x) <= 0).any() or not set(between) <= set(x.tolist()):
         raise ValueError(
             f"expected rates rising from 0 to 0.5, {between[0]} and {between[1]} among them, got {x.tolist()}"
         )
-    elasticity = _elasticity(x, y, error)
+    elasticity = _elasticity(x, y, np.asarray(error, dtype=float))
     fall = float(y[0] - y[-1])
     if fall == 0:
-        return Sharpness(*[math.nan] * 5, 0.0, *[math.nan] * 3, *elasticity)
-    z = float(stats.norm.isf((1 - level) / 2 / x.size))  # the steps, and the fall
-    # both ends of the fall share their draws, so it is known better than this
-    whole = (abs(fall) - z * math.hypot(error[0], error[-1]), abs(fall) + z * math.hypot(error[0], error[-1]))
-    slope, slope_error = np.abs(np.diff(y)) / np.diff(x), z * step_error / np.diff(x)
-    at = int(slope.argmax())
+        nan = math.nan
+        return Sharpness(nan, nan, nan, nan, nan, 0.0, nan, nan, nan, *elasticity)
+    slope, at = np.abs(np.diff(y)) / np.diff(x), int(np.argmax(np.abs(np.diff(y)) / np.diff(x)))
+    z = float(stats.norm.isf((1 - level) / 2 / x.size))
+    margin = z * np.asarray(steps, dtype=float) / np.diff(x)
+    ends = [_over(float((slope + sign * margin).max()) / 2, abs(fall), z * fall_error) for sign in (-1, 1)]
     first, last = (x.tolist().index(rate) for rate in between)
-    part, part_error = float(y[first] - y[last]) * np.sign(fall), z * float(step_error[first:last].sum())
-    low, high = (_ends(float((slope + sign * slope_error).max()) / 2, whole) for sign in (-1, 1))
-    share = [_ends(part + sign * part_error, whole) for sign in (-1, 1)]
+    part, z = float(y[first] - y[last]) * float(np.sign(fall)), float(stats.norm.isf((1 - level) / 4))
+    shares = [_over(part + sign * z * part_error, abs(fall), z * fall_error) for sign in (-1, 1)]
     return Sharpness(
-        slope[at] / 2 / abs(fall), min(low), max(high), x[at], x[at + 1], fall, part / abs(fall), min(share[0]), max(share[1]),
-        *elasticity,
+        float(slope[at]) / 2 / abs(fall), min(ends[0]), max(ends[1]), float(x[at]), float(x[at + 1]), fall,
+        part / abs(fall), min(shares[0]), max(shares[1]), *elasticity,
     )  # fmt: skip
 
 
-def _ends(top: float, bottom: tuple[float, float]) -> tuple[float, float]:
+def _over(top: float, bottom: float, margin: float) -> tuple[float, float]:
     """A quotient at both ends of its denominator; NaN where that may be 0."""
-    return (top / bottom[0], top / bottom[1]) if bottom[0] > 0 else (math.nan, math.nan)
+    return (top / (bottom - margin), top / (bottom + margin)) if bottom > margin else (math.nan, math.nan)
 
 
 def _elasticity(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float, float]:

@@ -532,13 +532,6 @@ def test_closed_form_against_simulated_independent_errors(name, options, p):
         assert abs(score.mean() - law) <= slack
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_interval_is_exact_only_for_scores_of_zero_or_one(name):
-    score = score_of(random_outcome(name, np.random.default_rng(8)), name, FIRST[name])
-    binary = score.ndim > 0 and np.isin(score, (0.0, 1.0)).all()
-    assert (METRICS[name].interval == "clopper_pearson") == binary
-
-
 # --- refusals ---
 
 IDS, LENGTH = np.zeros((2, 3), np.int32), np.array([3, 3], np.int32)

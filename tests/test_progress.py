@@ -1,5 +1,6 @@
 """What reaches a terminal or a pipe (S3, U8)."""
 
+import contextlib
 import io
 import os
 import pty
@@ -105,6 +106,29 @@ def test_weights_are_the_expected_work(clock, capsys):
     assert capsys.readouterr().err.splitlines() == ["weighted: 40%, 60 s left", "weighted: 100%, 0 s left"]
 
 
+def test_a_rate_stands_where_the_weights_count_something(clock, capsys):
+    with progress.shown():
+        for seconds in progress.track([40, 10, 50], "sweep", [4e9, 1e9, 5e9], unit="tokens"):
+            clock.now += seconds
+    assert capsys.readouterr().err.splitlines() == [
+        "sweep: 40%, 60 s left, 1e+08 tokens/s",
+        "sweep: 100%, 0 s left, 1e+08 tokens/s",
+    ]
+
+
+@pytest.mark.parametrize("left", [KeyboardInterrupt, SystemExit])
+def test_progress_swallows_no_interrupt(clock, capsys, left):
+    for place in (contextlib.nullcontext, terminal):
+        seen = []
+        with pytest.raises(left), place(), progress.shown():
+            for item in progress.track([1, 2, 3], "sweep", [1.0, 1.0, 1.0], unit="tokens"):
+                seen.append(item)
+                if item == 2:
+                    raise left
+        assert seen == [1, 2] and progress._bar is None
+    assert capsys.readouterr().err == ""
+
+
 def test_all_items_come_through(capsys):
     assert list(progress.track([3, 1, 2], "x")) == [3, 1, 2]
     assert list(progress.track([], "x")) == []
@@ -126,6 +150,15 @@ def bar(quiet=False, seconds=0, clock=None):
 
 def test_quiet_says_nothing(clock):
     assert bar(quiet=True, seconds=100, clock=clock) == b""
+
+
+def test_a_bar_shows_the_rate_and_the_time_left(clock):
+    with terminal() as seen, progress.shown():
+        for _ in progress.track(range(3), "sweep", [2e9] * 3, unit="tokens"):
+            clock.now += 10
+            if progress._bar:
+                progress._bar.refresh()
+    assert b"sweep, 2e+08 tokens/s" in seen.data and b"left" in seen.data
 
 
 def test_a_bar_takes_nothing_from_the_label():

@@ -239,7 +239,7 @@ def test_a_signal_ends_a_study_with_its_code_and_leaves_nothing_half_written(tmp
     _, err = child.communicate(timeout=60)
     assert child.returncode == code
     assert "Traceback" not in err
-    assert not list(tmp_path.rglob("*.*"))
+    assert {path.name for path in tmp_path.rglob("*.*")} <= {".run.lock"}  # free again, since its holder is gone
 
 
 def test_real_data_give_the_figures_of_the_issue(data_dir: Path, tmp_path: Path):

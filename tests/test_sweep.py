@@ -156,7 +156,9 @@ def test_engines_count_the_same_from_any_chunk_part_and_shard(engine, monkeypatc
 def test_a_job_counts_what_its_function_counts_at_once():
     (job, law), counts = tiny.jobs(tiny.Config(n=777)), sweep.run(tiny.jobs(tiny.Config(n=777)), chunk=64)
     for cell in range(3):
-        at_once = tiny.draw(job.keys[cell], job.cells[cell], jnp.arange(777, dtype=jnp.uint32), jnp.ones(777, bool))
+        at_once = jax.jit(tiny.draw)(
+            job.keys[cell], job.cells[cell], jnp.arange(777, dtype=jnp.uint32), jnp.ones(777, bool)
+        )
         assert counts["drawn"][cell].tolist() == np.asarray(at_once).tolist()
         own = tiny.whole(np.asarray(jax.random.key_data(law.keys[cell])), law.cells[cell], 777)
         assert counts["law"][cell].tolist() == own.tolist()
@@ -302,8 +304,14 @@ def test_a_folder_without_parts_or_with_some_missing_is_not_merged(half, tmp_pat
     missing = "lacks 7 of 14 parts of tiny (number 2, 4, 6, 8, 10, 12, 14)"
     refused(capsys, cli(tiny, half, "--merge", half), str(half / "parts"), missing, "shard ((k - 1) mod n) + 1 of n")
     assert parts(half) == before
+    other = tmp_path / "other"
+    refused(
+        capsys, cli(tiny, other, "--merge", other), f"--merge: expected a folder with the parts of shards, got {other}"
+    )
+    assert not other.exists()
+    (other / "parts").mkdir(parents=True)
     missing = "lacks 14 of 14 parts of tiny (number 1, 2, 3, 4, 5, 6, 7, 8, ...)"
-    refused(capsys, cli(tiny, half, "--merge", tmp_path / "none"), missing)
+    refused(capsys, cli(tiny, other, "--merge", other), missing)
 
 
 def test_leftovers_of_killed_runs_go_and_other_parts_stay(half, many, tmp_path):
@@ -525,20 +533,3 @@ def test_races_for_a_folder_have_one_winner_whom_the_others_name(tmp_path, count
         [sys.executable, "-c", RACE, tmp_path, str(count(200))], capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stderr) == (0, "")
-
-
-# --- speed ---
-
-
-def test_parts_cost_little(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "PART", 1000)
-    job = sweep.Job("law", tiny.whole, KEYS, np.full(3, 0.5), 10, 1000, host=True)
-    jobs = [job._replace(name=str(i)) for i in range(70)]
-    kept = study.store(tiny, study.provenance(tiny, tiny.Config(), {}), tmp_path)
-    begun = time.perf_counter()
-    sweep.run(jobs, store=kept)
-    written = time.perf_counter()
-    assert len(parts(tmp_path)) == 210
-    sweep.merge(jobs, kept)
-    each = (written - begun) / 210, (time.perf_counter() - written) / 210
-    assert max(each) < 0.01, each

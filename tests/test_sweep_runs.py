@@ -18,7 +18,6 @@ import pytest
 from mirage_jax import errors, files, study, sweep
 
 ROOT = Path(__file__).resolve().parent.parent
-LITTLE = "--samples 512 --scales 3 --lengths 1 5 --vocabularies 10".split()
 PART = 256  # tokens: the tiny study has 119 parts
 TINY = ["--n", "10000"]
 
@@ -40,12 +39,24 @@ def full(request: pytest.FixtureRequest) -> bool:
     return request.config.getoption("--soak")
 
 
+_children: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def no_orphans():
+    yield
+    while _children:
+        with _children.pop() as child:
+            child.kill()
+
+
 def start(study: ModuleType | str, *flags: object, **variables: str) -> subprocess.Popen[str]:
     """A study in a process: one of the checkout by its name, or the tiny one in parts of PART tokens."""
     what = ["-m", study] if isinstance(study, str) else [study.__file__, str(PART)]
     command = [sys.executable, *what, *map(str, flags)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **variables}, **pipes)
+    _children.append(subprocess.Popen(command, cwd=ROOT, env={**os.environ, **variables}, **pipes))
+    return _children[-1]
 
 
 def end(child: subprocess.Popen[str], code: int = 0) -> str:
@@ -93,22 +104,25 @@ def unbroken(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 # --- devices and processes ---
 
+STUDIES = {
+    "sims.correlated": "--engine token --samples 512 --scales 3 --lengths 5 --correlations 0.3 --after 0.5",
+    "sims.toy": "--samples 512 --scales 3 --lengths 1 5 --vocabularies 10",
+}
 FOUR = """
-import sys
+import importlib, sys
 from pathlib import Path
 import jax
 from mirage_jax import study, sweep
-from sims import toy
 assert len(jax.devices()) == 4
-out, little = Path(sys.argv[1]), sys.argv[3:]
-if sys.argv[2] == "all":
-    study._main(toy, ["--out", str(out / "four"), *little])
-    study._main(toy, ["--out", str(out / "chunks"), "--chunk", "100", *little])
-sweep.PART = 1 << 15
+module, out, little = importlib.import_module(sys.argv[1]), Path(sys.argv[2]), sys.argv[4:]
+if sys.argv[3] == "all":
+    study._main(module, ["--out", str(out / "four"), *little])
+    study._main(module, ["--out", str(out / "chunks"), "--chunk", "100", *little])
+sweep.PART = 1 << 10
 for i in (2, 1, 2):
-    study._main(toy, ["--out", str(out / "shards"), "--shard", f"{i}/2", "--chunk", "131072", *little])
+    study._main(module, ["--out", str(out / "shards"), "--shard", f"{i}/2", "--chunk", "131072", *little])
 assert len(list((out / "shards" / "parts").iterdir())) > 20
-study._main(toy, ["--merge", str(out / "shards"), *little])
+study._main(module, ["--merge", str(out / "shards"), *little])
 """
 
 
@@ -129,43 +143,48 @@ def own(said: str) -> list[str]:
     return [line for line in said.splitlines() if not re.match(r"[IWEF]\d{4} |\[Gloo\]", line)]
 
 
-def test_one_device_four_and_two_processes_write_equal_bytes(tmp_path, full):
-    assert end(start("sims.toy", "--out", tmp_path / "one", *LITTLE)) == ""
+@pytest.mark.parametrize("name", STUDIES)
+def test_one_device_four_and_two_processes_write_equal_bytes(name, tmp_path, full):
+    if name == "sims.toy" and not full:
+        pytest.skip("under --soak")
+    little = STUDIES[name].split()
+    assert end(start(name, "--out", tmp_path / "one", *little)) == ""
     four = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    command = [sys.executable, "-c", FOUR, tmp_path, "all" if full else "shards", *LITTLE]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | four, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", FOUR, name, tmp_path, "all" if full else "shards", *little]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | four, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
-    if full:  # the tiny study does it in the plain run: see below
-        for child in together("sims.toy", tmp_path / "two", *LITTLE):
+    if full:  # in the plain run the tiny study does it, below
+        for child in together(name, tmp_path / "two", *little):
             assert own(end(child)) == []
-    wanted = table(tmp_path / "one", "toy")
-    for name in ("two", "four", "shards", "chunks") if full else ("shards",):
-        assert table(tmp_path / name, "toy") == wanted, name
-        assert not (tmp_path / name / "parts").exists()
+    wanted = table(tmp_path / "one", name.removeprefix("sims."))
+    for way in ("two", "four", "shards", "chunks") if full else ("shards",):
+        assert table(tmp_path / way, name.removeprefix("sims.")) == wanted, way
+        assert not (tmp_path / way / "parts").exists()
 
 
 def test_stopped_runs_go_on_with_other_processes(tiny, unbroken, tmp_path):
     """Two processes, SIGTERM; one, SIGINT; two to the end."""
-    children = together(tiny, tmp_path, *TINY)
-    for children, sent, code, number in (
-        (children, signal.SIGTERM, 143, 3),  # JAX would take SIGTERM for itself
-        ([start(tiny, "--out", tmp_path, *TINY)], signal.SIGINT, 130, 20),
-    ):
-        wait_for(children[0], tmp_path, number)
-        for child in children:
-            child.send_signal(sent)
-        begun = time.monotonic()
-        for child in children:
-            (line,) = own(end(child, code))
-            assert line.startswith("interrupted; finished") and line.endswith("run the same command to go on")
-        assert time.monotonic() - begun < 2
-        assert number <= len(parts(tmp_path)) < 119 and not list(tmp_path.rglob("*.tmp"))
+    stop(together(tiny, tmp_path, *TINY), tmp_path, 3, signal.SIGTERM, 143)  # which JAX would take for itself
+    stop([start(tiny, "--out", tmp_path, *TINY)], tmp_path, 20, signal.SIGINT, 130)
     before = parts(tmp_path)
     resume(tiny, tmp_path, "--shard", "1/60")
     assert before.items() <= parts(tmp_path).items()
     for child in together(tiny, tmp_path, *TINY):
         assert own(end(child)) == []
     assert table(tmp_path) == unbroken[0] and not (tmp_path / "parts").exists()
+
+
+def stop(children: list[subprocess.Popen[str]], out: Path, number: int, sent: signal.Signals, code: int) -> None:
+    """Stop a run once it has so many parts: one line, its code, at once, and nothing half written."""
+    wait_for(children[0], out, number)
+    for child in children:
+        child.send_signal(sent)
+    begun = time.monotonic()
+    for child in children:
+        (line,) = own(end(child, code))
+        assert line.startswith("interrupted; finished") and line.endswith("run the same command to go on")
+    assert time.monotonic() - begun < 2
+    assert number <= len(parts(out)) < 119 and not list(out.rglob("*.tmp"))
 
 
 def test_a_folder_in_use_is_refused_by_name_and_a_second_process_does_not_wait(tiny, tmp_path):
@@ -244,35 +263,31 @@ def run(out, last):
         setattr(os, site, counted(getattr(os, site)))
     flags = ["--out", str(out), "--quiet", "--no-drawn"]
     code = errors.run(lambda: study._main(tiny, flags))
-    print(calls, flush=True)
+    os.write(back, b"%d" % calls)
     os._exit(code)
 
 def forked(out, last):
     return os.waitstatus_to_exitcode(os.waitpid(os.fork() or run(out, last), 0)[1])
 
-out = Path(sys.argv[2])
-for last in map(int, sys.argv[3:]):
-    folder = out / str(last)
-    code = forked(folder, last)
-    assert code == (99 if last else 0), code
-    assert forked(folder, 0) == 0
+out, step = Path(sys.argv[2]), int(sys.argv[3])
+there, back = os.pipe()
+assert forked(out / "unbroken", 0) == 0
+calls = int(os.read(there, 9))
+for last in range(1, calls + 1, step):
+    code = forked(out / str(last), last)
+    assert code == 99, (last, code)
+    assert forked(out / str(last), 0) == 0
+print(calls)
 """
 
 
 def test_killed_at_every_place_that_writes(tiny, tmp_path, full):
-    def sites(*last: int) -> list[int]:
-        command = [sys.executable, "-c", SITES, Path(tiny.__file__).parent, tmp_path, *map(str, last)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert (done.returncode, own(done.stderr)) == (0, [])
-        return [int(line) for line in done.stdout.split() if line.isdecimal()]
-
-    calls = sites(0)[0]
-    assert calls > 30
-    print(calls)
-    chosen = range(1, calls + 1)[:: 1 if count(10) == 10 else 6]
-    begun = time.monotonic()
-    sites(*chosen)
-    print(time.monotonic() - begun)
-    for last in chosen:
-        assert table(tmp_path / str(last)) == table(tmp_path / "0")
+    step = 1 if full else 8
+    command = [sys.executable, "-c", SITES, Path(tiny.__file__).parent, tmp_path, str(step)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, own(done.stderr)) == (0, [])
+    calls = int(done.stdout.split()[-1])
+    assert calls >= 30
+    for last in range(1, calls + 1, step):
+        assert table(tmp_path / str(last)) == table(tmp_path / "unbroken")
         assert not (tmp_path / str(last) / "parts").exists()
