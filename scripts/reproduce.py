@@ -28,7 +28,8 @@ from scripts.claims.record import record, untested
 
 # module -> rough seconds on two cores, which only weighs the progress bar
 STUDIES = {
-    "sims.toy": 12,
+    "sims.toy": 10,
+    "sims.sequence_metrics": 20,
     "sims.correlated": 4,
     "sims.resolution": 5,
     "sims.answer_length": 5,
@@ -39,6 +40,9 @@ STUDIES = {
 FIGURES = (
     "toy_panels",
     "toy_resolution",
+    "sequence_metrics",
+    "sequence_sharpness",
+    "rouge_l_sum",
     "correlated",
     "resolution",
     "resolution_scales",

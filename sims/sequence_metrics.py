@@ -27,23 +27,8 @@ from mirage_jax import sweep
 from mirage_jax.metrics.facts import METRICS
 from mirage_jax.study import Output, main
 from mirage_jax.table import config_hash, setting, signature
-from sims import engines, processes
-from sims.sequences import (
-    BLEU,
-    DIGITS,
-    EDITS,
-    LETTERS,
-    MOMENTS,
-    PLAIN,
-    PROCESSES,
-    VOCABULARY,
-    caseless_law,
-    chain_law,
-    counting,
-    metric_law,
-    number,
-    scored,
-)
+from sims import engines, processes, sequences
+from sims.sequences import BLEU, DIGITS, EDITS, LETTERS, PLAIN, PROCESSES
 from sims.sharpness import Errors, Sharpness, sharpness
 
 NAME = "sequence_metrics"
@@ -66,7 +51,7 @@ class Config:
     """Answers per cell of at most 20 tokens; those of characters too."""
     long_samples: int = 256
     """Answers per cell of more tokens."""
-    rouge_samples: int = 128
+    rouge_samples: int = 64
     """Answers per cell of the ROUGE-L-Sum sweep."""
     rates: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
     """Error rates per token, rising from 0 to .5, with .05 and .1."""
@@ -107,7 +92,7 @@ class Config:
             raise ValueError(f"expected lengths from 1 to 100, got {lengths}")
         if 2 * max(*self.edit_lengths, self.rouge_length) > 100:
             raise ValueError(f"expected lengths of at most 50 where tokens are inserted, got {self.edit_lengths}")
-        if not self.vocabularies or not all(2 <= size <= VOCABULARY for size in self.vocabularies):
+        if not self.vocabularies or not all(2 <= size <= sequences.VOCABULARY for size in self.vocabularies):
             raise ValueError(f"expected vocabularies from 2 to 1000, got {self.vocabularies}")
         if min(self.sentences, default=0) < 1 or max(self.sentences) > self.rouge_length:
             raise ValueError(f"expected from 1 sentence to one a token, got {self.sentences}")
@@ -178,12 +163,12 @@ def jobs(config: Config) -> list[sweep.Job]:
     for name, group in groups.items():
         kind, width = name.split("/")
         names = tuple(p for p in PROCESSES if p in {*(cell.process for cell in group), "markov"} and p != "independent")
-        of = [(cell.length, cell.vocabulary, number(names, cell.process), cell.sentences) for cell in group]
+        of = [(cell.length, cell.vocabulary, sequences.number(names, cell.process), cell.sentences) for cell in group]
         length, vocabulary, process, sentences = (np.array(values, np.int32) for values in zip(*of, strict=True))
         strength, deviation = np.array([(cell.strength, config.deviation) for cell in group], np.float32).T
         all_alike = (np.stack([values] * len(group)) for values in (rates, _pairs(config)))
         given = (*all_alike, length, vocabulary, process, strength, sentences, deviation)
-        count = counting(kind, int(width), names, config.references if kind == "references" else ())
+        count = sequences.counting(kind, int(width), names, config.references if kind == "references" else ())
         n, tokens = samples(config, name), int(width) * rates.size
         found.append(sweep.Job(name, count, keys[name], given, n, tokens, COST, min(n, CHUNK)))
     return found
@@ -241,15 +226,15 @@ def _laws(config: Config) -> Iterator[Curve]:
     """Laws of the metrics under independent errors; and of whole answers, tokens and mismatches by the other processes."""
     for length, metric in itertools.product(config.lengths, (*PLAIN, *BLEU, "chrf", *LIKELIHOOD)):
         options = {"level": "corpus"} if metric in BLEU else {}
-        law = partial(metric_law, metric, length)
+        law = partial(sequences.metric_law, metric, length)
         yield _law(config, "tokens", metric, length, {"process": "independent"} | options, law)
     for length in config.character_lengths:
         options = {"process": "independent", "vocabulary": LETTERS}
-        yield _law(config, "letters", "exact_match_caseless", length, options, partial(caseless_law, length))
+        yield _law(config, "letters", "exact_match_caseless", length, options, partial(sequences.caseless_law, length))
     for process, name in PROCESSES.items():
         for length, metric in itertools.product(config.chain_lengths if name else (), PLAIN[:5]):
             strength = float(getattr(config, str(name)))
-            law = partial(chain_law, process, strength, metric, length)
+            law = partial(sequences.chain_law, process, strength, metric, length)
             yield _law(config, "tokens", metric, length, {"process": process, str(name): strength}, law)
 
 
@@ -265,10 +250,10 @@ def _drawn(config: Config, counts: Mapping[str, np.ndarray]) -> Iterator[Curve]:
     """Simulated scores, and the standard errors of their falls."""
     rates = len(config.rates)
     for name, group in cells(config).items():
-        kind, scores = name.split("/")[0], scored(name.split("/")[0], config.references, config.deviation)
+        kind, scores = name.split("/")[0], sequences.scored(name.split("/")[0], config.references, config.deviation)
         for cell, counted in zip(group, counts[name], strict=True):
-            ends, falls = np.split(counted.reshape(-1, MOMENTS), [len(scores) * rates])
-            of_each = ends.reshape(-1, rates, MOMENTS), falls.reshape(len(scores), -1, MOMENTS)
+            ends, falls = np.split(counted.reshape(-1, sequences.MOMENTS), [len(scores) * rates])
+            of_each = ends.reshape(-1, rates, sequences.MOMENTS), falls.reshape(len(scores), -1, sequences.MOMENTS)
             for (metric, options), end, fall in zip(scores, *of_each, strict=True):
                 if end[0][0]:  # letters are no number
                     found = [engines.scored_scores(one, (metric,), samples(config, name))[metric] for one in end]

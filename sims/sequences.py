@@ -50,14 +50,14 @@ class Item(NamedTuple):
 def _answer(
     key: Key[Array, ""],
     target: Int[Array, " width"],
-    sentence: Int[Array, " width"],
+    sentence: Int[Array, " width"] | None,
     item: Item,
     names: tuple[str, ...],
-) -> tuple[Int[Array, " width"], Int[Array, ""], Int[Array, " width"]]:
+) -> tuple[Array, Array, Array | None]:
     """Predicted ids, their length and their sentences; edits may make an answer twice as long as its target."""
     key_errors, key_wrong = jax.random.split(key)
 
-    def chain(name: str) -> tuple[Array, Array, Array]:
+    def chain(name: str) -> tuple[Array, Array, Array | None]:
         wrong = processes.errors(key_errors, name, target.size, item.rate, item.strength)
         return processes.substitute(key_wrong, target, wrong, item.vocabulary), item.length, sentence
 
@@ -65,10 +65,12 @@ def _answer(
         rates = item.rate / 3, item.rate / 3, substituted
         return processes.insert_delete_substitute(key_errors, ids[: ids.size // 2], item.length, vocabulary, *rates)
 
-    def edits() -> tuple[Array, Array, Array]:
+    def edits() -> tuple[Array, Array, Array | None]:
+        ids, length = edited(target, item.vocabulary, item.rate / 3)
+        if sentence is None:
+            return ids, length, None
         # the same edits of the sentence numbers: an inserted 0 takes the number of the token before it
-        numbers = jax.lax.cummax(edited(sentence, 1, jnp.float32(0))[0])
-        return *edited(target, item.vocabulary, item.rate / 3), numbers
+        return ids, length, jax.lax.cummax(edited(sentence, 1, jnp.float32(0))[0])
 
     return jax.lax.switch(item.process, [edits if name == EDITS else partial(chain, name) for name in names])
 
@@ -77,7 +79,7 @@ def _tokens(key: Key[Array, ""], item: Item, width: int, names: tuple[str, ...])
     """A uniform target and its answer."""
     key_target, key_answer = jax.random.split(key)
     target = jax.random.randint(key_target, (width,), 0, item.vocabulary)
-    predicted, length, _ = _answer(key_answer, target, jnp.zeros_like(target), item, names)
+    predicted, length, _ = _answer(key_answer, target, None, item, names)
     return Tokens(target, item.length, predicted, length)
 
 
@@ -97,7 +99,7 @@ def _referenced(key: Key[Array, ""], item: Item, width: int, names: tuple[str, .
         return jnp.broadcast_to(x, (1 + references, *x.shape))
 
     target = jnp.concatenate([truth[None], jax.vmap(reference)(jnp.arange(references))])[:, : width // 2]
-    predicted, length, numbers = map(all_alike, answer)
+    predicted, length, numbers = jax.tree.map(all_alike, answer)
     return Tokens(
         target, all_alike(item.length), predicted, length, target_sentence=all_alike(sentence[: width // 2]),
         predicted_sentence=numbers,
@@ -187,14 +189,14 @@ def counting(kind: str, width: int, names: tuple[str, ...], references: tuple[in
             return jnp.stack(score(jax.vmap(answers)(ids)))  # [score, chunk, rate]
 
         # XLA would draw and score anew for each sum taken below: it cannot look through a condition
-        shape = jax.eval_shape(all_scores)
-        found = jax.lax.cond(real[0], all_scores, lambda: jnp.zeros(shape.shape, shape.dtype))
+        nothing = jnp.zeros((len(scored(kind, references, 0.0)), ids.size, rates.size))
+        found = jax.lax.cond(real[0], all_scores, lambda: nothing)
         unit = jnp.ones(len(found)).at[: len(long)].set(jnp.where(long, rest[0], 1)) if kind == "text" else 1.0
         falls = (found[..., pairs[:, 0]] - found[..., pairs[:, 1]]) / jnp.reshape(unit, (-1, 1, 1)) + SHIFT
         moments = jax.vmap(jax.vmap(lambda one: sweep.moments(one, real), 1))
         return jnp.concatenate([moments(found).ravel(), moments(falls).ravel()])
 
-    return count
+    return jax.jit(count)  # traced once, however often a sweep asks for it
 
 
 def metric_law(metric: str, length: int, rate: np.ndarray) -> np.ndarray:

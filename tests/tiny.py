@@ -1,17 +1,18 @@
 """The smallest sweep that has all there is: cells that differ, scores that are missing, and a job of the host.
 
-`python tiny.py PART [flags of a study]` runs it in parts of PART tokens.
+`python tiny.py PART [flags of a study]` runs it in parts of PART tokens. Below it, what the tests of sweeps look at.
 """
 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mirage_jax import study, sweep
+from mirage_jax import errors, study, sweep
 
 NAME = "tiny"
 DATA = ()
@@ -58,6 +59,25 @@ def rows(config: Config, counts: Mapping[str, np.ndarray]) -> study.Output:
             score = {"score": total / sweep.ONE / n, "n": n, "missing": config.n - n} if n else {"n": 0}
             found.append({"source": "simulated", "model": str(cell), "task": job, "metric": "exact_match", **score})
     return study.Output(found)
+
+
+def cli(module, out: Path, *flags: object) -> int:
+    return errors.run(lambda: study._main(module, ["--out", str(out), "--quiet", *map(str, flags)]))
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "tables").glob("*.parquet")}
+
+
+def parts(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((out / "parts").glob("*"))}
+
+
+def refused(capsys, code: int, *said: str) -> None:
+    (line,) = capsys.readouterr().err.splitlines()
+    assert code == 2 and line.startswith("error: ")
+    for words in said:
+        assert words in line
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ run them, through `sweep.run`. Peak memory and the cost per token by size are th
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 import time
@@ -85,6 +86,8 @@ def _numba(samples: int) -> dict[str, Callable[[], Any]]:
     The last has two shifts and a product where Threefry has twenty rounds, and nothing keeps its streams apart: no generator
     to publish with, but it shows what speed a weaker one would buy.
     """
+    for name, value in (("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "0"), ("KMP_BLOCKTIME", "0")):
+        os.environ.setdefault(name, value)  # numba's threads would else spin into the turns of the others
     import numba
 
     rotations = tuple(r for five in range(5) for r in threefry.ROTATIONS[five % 2])

@@ -5,11 +5,12 @@ table is absent, or nothing at hand can decide, the record stands there all the 
 findings that are not the paper's.
 """
 
-from scripts.claims import arithmetic, bigbench, correlated, errata, resolution, toy, vision
+from scripts.claims import arithmetic, bigbench, correlated, errata, resolution, sequence, toy, vision
 
 # in the order of the paper
 CLAIMS = (
     *toy.CLAIMS,
+    *sequence.CLAIMS,
     *correlated.CLAIMS,
     *resolution.CLAIMS,
     *arithmetic.CLAIMS,
