@@ -61,8 +61,9 @@ def draw(sequences: pd.DataFrame) -> Figure:
     for ax, (title, unit) in zip((a, b, c, d, e, f), told, strict=True):
         ax.set(title=title, xlabel="error rate per token", ylabel=unit, xlim=(-0.01, 0.51), ylim=(-0.03, 1.03))
         ax.legend(loc="upper right")
-    for ax, place in ((b, (0.55, 0.5)), (c, "lower left"), (f, (0.6, 0.17))):  # where no curve is
-        ax.legend(loc=place)
+    b.legend(loc=(0.52, 0.46))  # these where no curve is
+    c.legend(loc="lower left")
+    f.legend(loc=(0.6, 0.13))
     return figure
 
 
