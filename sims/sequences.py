@@ -140,7 +140,7 @@ def _score_references(outcome: Any, several: tuple[int, ...]) -> list[Array]:
     """ROUGE-L-Sum against the truth, and against the first of so many references: the best, then all stitched together.
 
     Stitched: F1 of the answer's tokens that lie on a longest common subsequence of their sentence and any sentence of any
-    reference (`union_lcs`, answer and references changing places).
+    reference (`union_lcs`, answer and references changing places), as many as a reference has tokens at most.
     """
     best, o = evaluate(outcome, "rouge_l_sum")["rouge_l_sum"], outcome
     covered = rouge.union_lcs(
@@ -148,7 +148,8 @@ def _score_references(outcome: Any, several: tuple[int, ...]) -> list[Array]:
     )
 
     def stitched(by: Array) -> Array:
-        return ngrams.f1(by.sum(-1), o.target_length[..., 0], o.predicted_length[..., 0])
+        length = o.target_length[..., 0]
+        return ngrams.f1(jnp.minimum(by.sum(-1), length), length, o.predicted_length[..., 0])
 
     of_best = [best[..., 0], *(best[..., 1 : 1 + count].max(-1) for count in several)]
     return [*of_best, stitched(covered[..., 0, :]), *(stitched(covered[..., 1 : 1 + n, :].any(-2)) for n in several)]

@@ -21,7 +21,7 @@ def test_metrics_bench_writes_every_row(tmp_path, capsys):
     rows = written["rows"]
     aligned = [row for row in rows if row["peer"].startswith("rapidfuzz ")]
     cells = {(row["metric"], row["length"], row["vocabulary"], row["error_rate"]) for row in aligned}
-    assert len(cells) == len(aligned) == 2 * 5 * 3 * 2
+    assert len(cells) == len(aligned) == 2 * 5 * 2  # the quick run takes one vocabulary
     assert all(FIELDS <= set(row) for row in rows)
     assert {row["form"] for row in aligned} == {"word", "double_word", "host"}
     assert {row["metric"] for row in rows} >= {"rouge_l", "bleu_4", "brier_sum", "expected_calibration_error"}

@@ -125,7 +125,7 @@ def test_scores_do_not_depend_on_the_batches(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     lines = ["target,completion"]
     for _ in range(60):
-        target, answer = ("".join(rng.choice(list("abc"), rng.integers(1, 20))) for _ in range(2))
+        target, answer = ("".join(rng.choice(list("abc"), rng.choice([1, 4, 19]))) for _ in range(2))
         lines.append(f"{target},{answer}")
     path = write(tmp_path / "m.csv", "\n".join(lines))
     whole = completions.score_items(completions.read(path)[0])[0]

@@ -39,7 +39,7 @@ def test_the_token_engine_counts_the_very_answers_of_the_process(process):
     assert counted(process, 6, "token", 3001).tolist() == sums(answers(process, 6, 3001, CELLS[process]))
 
 
-@pytest.mark.parametrize("length", [1, 15, 16, 17, 50])
+@pytest.mark.parametrize("length", [1, 16, 17, 50])
 def test_lengths_around_the_group(length):
     assert counted("markov", length, "token", 500).tolist() == sums(answers("markov", length, 500, CELLS["markov"]))
 

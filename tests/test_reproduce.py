@@ -113,6 +113,7 @@ def test_a_second_run_reuses_and_a_change_or_damage_does_not(
     small, hostile_data: Path, tmp_path: Path, monkeypatch, capsys
 ):
     out, data = tmp_path / "out", ("--data-dir", str(hostile_data))
+    monkeypatch.setattr(reproduce, "FIGURES", ("toy_resolution",))  # the others take most of the time
 
     def status(*arguments: str) -> dict[str, str]:
         assert run(out, *data, *arguments) == 0
@@ -140,9 +141,10 @@ def test_figures_of_an_earlier_run_do_not_stay(small, hostile_data: Path, tmp_pa
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"toy_panels", "toy_resolution"}
 
 
-def test_the_64_bit_flag_changes_no_number(small, hostile_data: Path, tmp_path: Path):
+def test_the_64_bit_flag_changes_no_number(small, hostile_data: Path, tmp_path: Path, monkeypatch):
     import jax
 
+    monkeypatch.setattr(reproduce, "FIGURES", ("toy_resolution", "bigg_scores"))
     assert run(tmp_path / "off", "--data-dir", str(hostile_data)) == 0
     with jax.enable_x64(True):
         assert run(tmp_path / "on", "--data-dir", str(hostile_data)) == 0
@@ -290,6 +292,7 @@ def test_study_help_shows_its_own_flags():
 
 def test_few_and_easy_questions_leave_claims_untested_and_fail_nothing(small, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(reproduce, "STUDIES", {"sims.toy": 1, "scripts.studies.instructgpt": 1})
+    monkeypatch.setattr(reproduce, "FIGURES", ("arithmetic", "arithmetic_length"))
     for model in instructgpt.MODELS:
         path = tmp_path / "data" / "gpt3_multiplication" / f"multiplication_data_GPT3-{model}_0_100.csv"
         path.parent.mkdir(parents=True, exist_ok=True)

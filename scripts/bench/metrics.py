@@ -78,7 +78,8 @@ def _alignment(rapidfuzz: Any, peer: str, shrink: int, repeats: int) -> Iterator
         "token_edit_distance": (alignment.edit_distance, Levenshtein.distance),
         "lcs_length": (alignment.lcs_length, LCSseq.similarity),
     }
-    cells = itertools.product(scorers.items(), BATCH.items(), VOCABULARY, ERROR_RATE)
+    few = repeats < 3  # quick
+    cells = itertools.product(scorers.items(), BATCH.items(), VOCABULARY[-1:] if few else VOCABULARY, ERROR_RATE)
     for (metric, (kernel, scorer)), (length, batch), vocabulary, error_rate in cells:
         target, predicted = pairs(max(batch // shrink, 16), length, vocabulary, error_rate)
         size = np.full(len(target), length, np.int32)

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def rows(quick: bool) -> Iterator[dict[str, Any]]:
     seconds = dict(zip(peers | ours, in_turns([*peers.values(), *ours.values()], 2 if quick else 15), strict=True))
     tokens = len(ERROR_RATE) * samples * LENGTH
     for engine in ENGINES:
-        alone = _alone(engine, TOKENS[:1] if quick else TOKENS)
+        alone = _measure(engine, TOKENS[:1]) if quick else _alone(engine, TOKENS)
         for peer in peers:
             yield {
                 "engine": engine,
@@ -185,7 +185,7 @@ def _alone(engine: str, sizes: tuple[int, ...]) -> dict[str, Any]:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=home).stdout)
 
 
-def _measure(engine: str, sizes: list[int]) -> dict[str, Any]:
+def _measure(engine: str, sizes: Sequence[int]) -> dict[str, Any]:
     """Nanoseconds per token by size, compiled before; and the peak resident memory after PEAK_AT tokens."""
     key, cost, peak = jax.random.key(0), {}, 0.0
     _engine(engine, key, SAMPLES)()

@@ -13,12 +13,13 @@ TITLE = "The same errors, sharp or smooth by choice of metric"
 CAPTION = (
     "Scores of simulated answers against the error rate per token. Points: means with 95% intervals (1,024 answers each, "
     "256 where L = 100; 65,536 and 16,384 in the full preset), the same draws at every rate. Lines: closed forms, "
-    "independent errors by tokens seen nowhere else; in E and F the exact law of each process. A: only whole answers are "
-    "sharp, and the more so the longer. B: edits grow in a straight line for 1,000 tokens and for 10; not so in a cascade, "
-    "where every token after an error is wrong. C: overlaps are straight or nearly so; the law of BLEU is that of a corpus, "
-    "and without smoothing single answers fall below it. D: digits and letters; numeric match (within 10%) asks for the "
-    "first digits alone and follows no power law. E, F: how errors hang together moves exact match, and only a cascade moves "
-    "ROUGE-L (wrong tokens seen nowhere else; a few matches by chance stand above the line)."
+    "independent errors by tokens seen nowhere else; in E and F the exact law of each process. Vocabulary 1,000 unless V "
+    "says otherwise. A: only whole answers are sharp, and the more so the longer. B: edits grow in a straight line for "
+    "1,000 tokens and for 10; not so in a cascade, where every token after an error is wrong. C: overlaps are straight or "
+    "nearly so; the law of BLEU is that of a corpus, and without smoothing single answers fall below it. D: digits and "
+    "letters; numeric match (within 10%, no law, points joined) asks for the first digits alone and follows no power. E, F: "
+    "how errors hang together moves exact match, and only a cascade moves ROUGE-L (a few matches by chance stand above the "
+    "line)."
 )
 LAWS = {
     "independent": {},
@@ -35,7 +36,7 @@ def draw(sequences: pd.DataFrame) -> Figure:
     for kind, length in enumerate((1, 5, 20, 100)):
         _pair(a, sequences, "exact_match", length, f"L = {length}", kind)
     for kind, (label, length, size) in enumerate(
-        (("L = 20", 20, 1000), ("L = 20, 10 tokens", 20, 10), ("L = 5", 5, 1000))
+        (("L = 20", 20, 1000), ("L = 20, V = 10", 20, 10), ("L = 5", 5, 1000))
     ):
         _pair(b, sequences, "token_edit_distance_normalised", length, label, kind, vocabulary=size)
     _pair(b, sequences, "token_edit_distance_normalised", 20, "L = 20, cascade", 3, process="cascade")
