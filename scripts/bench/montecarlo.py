@@ -5,6 +5,7 @@ many tokens are wrong at each scale; a row is refused where those counts are not
 run them, through `sweep.run`. Peak memory and the cost per token by size are those of a fresh process for each engine.
 """
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -88,7 +89,7 @@ def _numba(samples: int) -> dict[str, Callable[[], Any]]:
     """
     for name, value in (("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "0"), ("KMP_BLOCKTIME", "0")):
         os.environ.setdefault(name, value)  # numba's threads would else spin into the turns of the others
-    import numba
+    numba: Any = importlib.import_module("numba")
 
     rotations = tuple(r for five in range(5) for r in threefry.ROTATIONS[five % 2])
     parity = threefry.PARITY
