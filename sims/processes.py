@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
-from scipy import stats
+from scipy import special, stats
 
 from mirage_jax.outcomes import Choices, Tokens
 
@@ -70,7 +70,9 @@ def by_position(t: Values, errors: Values, last: Values, rates: Values) -> Value
 
 
 def _binomial(length: int, error_rate: np.ndarray) -> np.ndarray:
-    return stats.binom.pmf(np.arange(length + 1), length, np.asarray(error_rate)[..., None])
+    k, p = np.arange(length + 1), np.asarray(error_rate)[..., None]
+    ways = special.gammaln(length + 1) - special.gammaln(k + 1) - special.gammaln(length - k + 1)
+    return np.exp(ways + special.xlogy(k, p) + special.xlog1py(length - k, -p))
 
 
 def _beta_binomial(length: int, error_rate: np.ndarray, overdispersion: np.ndarray) -> np.ndarray:
