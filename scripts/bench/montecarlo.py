@@ -191,9 +191,9 @@ def _measure(engine: str, sizes: Sequence[int]) -> dict[str, Any]:
     key, cost, peak = jax.random.key(0), {}, 0.0
     _engine(engine, key, SAMPLES)()
     for tokens in sizes:
-        samples = tokens // LENGTH // len(ERROR_RATE)
+        count = _engine(engine, key, tokens // LENGTH // len(ERROR_RATE))
         begun = time.perf_counter()
-        _engine(engine, key, samples)()
+        count()
         cost[f"{tokens:.0e}"] = (time.perf_counter() - begun) / tokens * 1e9
         if tokens <= PEAK_AT:
             peak = _peak_mib()
