@@ -2,7 +2,7 @@
 
 A job is a function of one chunk. Replicate i of a cell draws from `fold_in(key of the cell, i)` or from counters that hold
 i, and counts are integers, so the sums are the same whatever the chunk, the number of devices and processes, the order, or
-how often the run was broken off. Memory is bound by the chunk.
+how often the run was broken off. Memory is bound by the chunk; what a host job holds is its own affair.
 """
 
 import itertools
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 14  # replicates
 PART = 1 << 28  # tokens that are done before their counts are written
-IDS = 1 << 32  # replicates of one cell: counters are 32 bits wide
 ONE = 1 << 24  # fixed point of a score of 1
 
 
@@ -33,7 +32,7 @@ class Job(NamedTuple):
     """Cells that one program counts."""
 
     name: str
-    count: Callable[..., Any]  # device: (key, cell, ids [chunk], real [chunk]) -> uint32 counts, each below 2^32
+    count: Callable[..., Any]  # device: (key, cell, ids [chunk], real [chunk], true ones first) -> uint32 counts
     keys: Key[Array, " cells"]
     cells: Any  # pytree of arrays, [cells, ...]
     n: int  # replicates of each cell
@@ -62,7 +61,7 @@ def check(jobs: Sequence[Job]) -> None:
     if not jobs or len(set(names)) < len(names):
         raise ValueError(f"a sweep needs jobs of different names, got {names}")
     for job in jobs:
-        most = 1 << (62 if job.host else 32)
+        most = 1 << (62 if job.host else 32)  # counters of replicates are 32 bits wide
         if not 1 <= job.n <= most:
             raise ValueError(f"{job.name}: expected from 1 to 2^{most.bit_length() - 1} replicates a cell, got {job.n}")
         if min(len(job.keys), job.chunk, job.tokens, job.cost) < 1:
