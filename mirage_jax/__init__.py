@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mirage_jax.decide.verdicts import verdict
     from mirage_jax.emergence import emergence_score, linearity, rank_correlation
     from mirage_jax.errors import InputError
     from mirage_jax.estimators import (
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mirage_jax.tokenizers import TOKENIZERS, tokenize
 
 _HOME = {
+    "decide.verdicts": ("verdict",),
     "emergence": ("emergence_score", "linearity", "rank_correlation"),
     "errors": ("InputError",),
     "estimators": (

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mirage_jax.emergence import emergence_scores
 from mirage_jax.estimators import clopper_pearson
 
 BLOCK = 1 << 14  # tests at once
@@ -37,19 +38,6 @@ def onset_law(ability: np.ndarray, n: int) -> np.ndarray:
     zero = zero_law(ability, n)
     before = np.concatenate([[1.0], np.cumprod(zero)])
     return np.append(before[:-1] * (1 - zero), before[-1])
-
-
-def emergence_scores(curves: np.ndarray, n: int | None = None) -> np.ndarray:
-    """`mirage_jax.emergence_score` of each curve; with n test items behind each score its floor, else infinite at 0 steps."""
-    steps = np.sqrt(np.median(np.diff(curves) ** 2, axis=1))
-    if n is not None:
-        mean = curves.mean(1)
-        steps = np.maximum(steps, np.sqrt(2 * mean * (1 - mean) / n))
-    reach = np.ptp(curves, axis=1)
-    signed = np.where(curves.argmax(1) >= curves.argmin(1), reach, -reach)
-    flat = reach <= 4 * np.finfo(float).eps * np.abs(curves).max(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(flat, 0.0, signed / steps)
 
 
 def largest_steps(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
