@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mirage_jax.decide.verdicts import verdict
-    from mirage_jax.emergence import emergence_score, linearity, rank_correlation
+    from mirage_jax.emergence import (
+        emergence_score,
+        emergence_scores,
+        linearities,
+        linearity,
+        rank_correlation,
+        rank_correlations,
+        score_interval,
+    )
     from mirage_jax.errors import InputError
     from mirage_jax.estimators import (
         bootstrap_clusters,
@@ -20,12 +28,29 @@ if TYPE_CHECKING:
         wilson,
     )
     from mirage_jax.metrics.facts import METRICS, Metric, evaluate
+    from mirage_jax.null import (
+        benjamini_hochberg,
+        constant_null,
+        emergence_score_null,
+        emergence_test,
+        p_constant,
+        p_smooth,
+    )
     from mirage_jax.outcomes import Attempts, Characters, Choices, Errors, Tokens
+    from mirage_jax.swap import metric_swap
     from mirage_jax.tokenizers import TOKENIZERS, tokenize
 
 _HOME = {
     "decide.verdicts": ("verdict",),
-    "emergence": ("emergence_score", "linearity", "rank_correlation"),
+    "emergence": (
+        "emergence_score",
+        "emergence_scores",
+        "linearities",
+        "linearity",
+        "rank_correlation",
+        "rank_correlations",
+        "score_interval",
+    ),
     "errors": ("InputError",),
     "estimators": (
         "bootstrap_clusters",
@@ -40,10 +65,22 @@ _HOME = {
         "wilson",
     ),
     "metrics.facts": ("METRICS", "Metric", "evaluate"),
+    "null": (
+        "benjamini_hochberg",
+        "constant_null",
+        "emergence_score_null",
+        "emergence_test",
+        "p_constant",
+        "p_smooth",
+    ),
     "outcomes": ("Attempts", "Characters", "Choices", "Errors", "Tokens"),
+    "swap": ("metric_swap",),
     "tokenizers": ("TOKENIZERS", "tokenize"),
 }
-_MODULES = {"emergence", "estimators", "outcomes", "plotting", "published", "report", "scaling", "study", "table"}
+_MODULES = {
+    "chain", "emergence", "estimators", "fits", "laws", "loss_axis", "null", "outcomes", "plotting", "published", "report",
+    "scaling", "seeds", "slices", "study", "swap", "table", "thresholds",
+}  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     *_WHERE,  # pyright: ignore[reportUnsupportedDunderAll]

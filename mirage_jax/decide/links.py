@@ -12,7 +12,7 @@ consequence of the linear metric's curve; p^L alone would test independence, whi
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -141,7 +141,7 @@ def _probit(z: Array, start: Array, rate: Array, n: Array, real: Array) -> Array
     """Maximum-likelihood probit regression by Fisher scoring, b >= 0."""
     design = jnp.stack([jnp.ones_like(z), z], -1)
 
-    def step(_: int, theta: Array) -> Array:
+    def step(_: Any, theta: Array) -> Array:
         eta = jnp.clip(design @ theta, -6, 6)
         q = jnp.clip(ndtr(eta), 1e-9, 1 - 1e-9)
         density = jnp.exp(-0.5 * eta**2) / np.sqrt(2 * np.pi)

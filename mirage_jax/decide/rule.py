@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from scipy import special, stats
 
-from mirage_jax.decide.links import LINKS, Link, fit_links
+from mirage_jax.decide.links import LENGTHS, LINKS, Link, fit_links
 from mirage_jax.decide.shapes import FLOOR, JUMP, SHARE, Shapes, fit_shapes
 
 LABELS = (
@@ -150,10 +150,16 @@ def _shapes(cases: Cases) -> Any:
     """`Shapes` of every case, as numpy arrays. Fewer than 3 scales have no shape: their numbers say nothing."""
     size = np.maximum(cases.size, 3)
     given = (cases.x, cases.linear, cases.linear_se, size, cases.scatter, cases.sharp)
-    return Shapes(*_in_chunks(partial(fit_shapes, batch=BATCH), given))
+    return Shapes(*in_chunks(partial(fit_shapes, batch=BATCH), given))
 
 
-def _in_chunks(fit: Any, given: tuple[np.ndarray, ...]) -> list[Any]:
+def longest(length: np.ndarray) -> int:
+    """A bound on answers' lengths that few tables differ in, since each is another program: the next power of two."""
+    known = length[np.isfinite(length)]
+    return 1 << int(np.ceil(np.log2(max(LENGTHS[-1], known.max(initial=0)))))
+
+
+def in_chunks(fit: Any, given: tuple[np.ndarray, ...]) -> list[Any]:
     """Fit CHUNK curves at a time, the last chunk filled up with its last curve: one program, whatever their number."""
     found = []
     with jax.enable_x64(True):
@@ -170,10 +176,10 @@ def _links(cases: Cases) -> dict[str, np.ndarray]:
         return {}
     real = np.arange(cases.x.shape[1]) < cases.size[:, None]
     spread = np.where(cases.counted[:, None], np.nan, np.maximum(cases.se, FLOOR))
-    known = cases.length[np.isfinite(cases.length)]
-    most = 1 << int(np.ceil(np.log2(max(35, known.max(initial=0)))))
     given = (cases.linear, cases.rate, cases.n, spread, real, cases.length, cases.chance, cases.tokens)
-    found = Link(*_in_chunks(partial(fit_links, batch=BATCH, most=most), tuple(field[at] for field in given)))
+    found = Link(
+        *in_chunks(partial(fit_links, batch=BATCH, most=longest(cases.length)), tuple(field[at] for field in given))
+    )
     out = {}
     for name, field in found._asdict().items():
         value = np.asarray(field, dtype=float)

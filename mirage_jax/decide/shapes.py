@@ -9,7 +9,7 @@ case. A shape is narrow if its 10-90 width is at most NARROW gaps and at most `s
 """
 
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -249,7 +249,7 @@ def shapes(
         gain = jnp.maximum(jnp.where(inside, best.sloped, 0).max(), _cubic_gain(u, y, w))
         return yy - gain <= jnp.maximum(1.0, size - 5.0)
 
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds  # the least that fits is in (low, high]
         middle = (low + high + 1) // 2
         good = fits(jnp.asarray(SCATTERS)[middle])

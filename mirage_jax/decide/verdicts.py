@@ -199,7 +199,7 @@ def _frame(
     return frame.join(pd.DataFrame(evidence))
 
 
-def _name(found: Curves, j: int) -> str:
+def _name(found: Curves, j: Any) -> str:
     """A metric with the options that make it another: subset_accuracy K=1."""
     options = {
         k: v for k, v in door.table.read_setting(found.key["setting"].iloc[j]).items() if k in found.facts[j].options
@@ -249,7 +249,7 @@ def _brackets(found: Curves, evidence: Mapping[str, np.ndarray]) -> dict[str, np
 
 
 def _told(
-    i: int, found: Curves, linear: np.ndarray, beside: np.ndarray, evidence: Mapping[str, np.ndarray],
+    i: Any, found: Curves, linear: np.ndarray, beside: np.ndarray, evidence: Mapping[str, np.ndarray],
     modes: Mapping[int, seeds.Bimodality],
 ) -> dict[str, Any]:  # fmt: skip
     """The numbers that the words of one verdict use."""
