@@ -54,6 +54,32 @@ DATASETS: Mapping[str, Dataset] = {
             "bigg_T0_3shot_task_metrics.csv": "dc1fb462109b24fac86577536a551eff075813706022dcd8525812c5314cc8b8",
         },
     ),
+    "pythia_evals": Dataset(
+        licence="Apache-2.0",
+        origin="derived from github.com/EleutherAI/pythia @ a19eecb: Pythia by size and checkpoint, OPT and BLOOM",
+        hashes={
+            "evals_tidy.csv.gz": "ecc8cde27523fa281f5371138742687a10c80d467669866e685a0aa4f7ad5a96",
+        }
+        | {
+            f"raw_term_frequency/pythia-{size}-deduped.csv.gz": digest
+            for size, digest in {
+                "125m": "6c068afbeec005857edae23cf8f49e466c30f05fb6615516410e15791bf05f0f",
+                "350m": "e563ff385fe356a5d5c3ddb5c0aa7ad64c4ebd215b3e2e31db3b0652e4740107",
+                "800m": "7f7732ab1c8aca4460f3563fefc1276d760c6485694079adf64318d643930498",
+                "1.3b": "5309ba3c33f281ef9c5c011fd0e360edef3415afe61f161551a22e7290b673c3",
+                "2.7b": "3f35c99e20b61d9c48c2ee955d33312538d54b48f0cf8a77889c5ffa9d62a294",
+                "6.7b": "a3b402a620ef4b97c36c458b5d100fa6463bba85c92772280543ac953bd4c94e",
+                "13b": "f78657552849c0bb1cb32982467b18d3412262dc2fa45ea314790abbbcdd0fa8",
+            }.items()
+        },
+    ),
+    "openlm_scaling": Dataset(
+        licence="MIT",
+        origin="derived from github.com/mlfoundations/scaling @ a003c49: OpenLM models, loss on C4 and 46 accuracies",
+        hashes={
+            "openlm_scaling.csv.gz": "d21c8e0ea5e0b4b6e117f9af493bdf0ddf13235407b12e3b8e5f47248b58b70d",
+        },
+    ),
 }
 
 

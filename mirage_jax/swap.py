@@ -13,7 +13,7 @@ from scipy import stats
 
 from mirage_jax.arrays import Numbers
 from mirage_jax.decide.links import LINKS, fit_links
-from mirage_jax.decide.rule import BATCH, SIZES, in_chunks, longest
+from mirage_jax.decide.rule import BATCH, in_chunks, longest, padded_to
 from mirage_jax.estimators import clopper_pearson
 
 
@@ -69,7 +69,7 @@ def metric_swap(
     if not np.all(items >= 1) or not 0 <= chance < 1 or (length is not None and not length >= 1):
         raise ValueError(f"needs n >= 1, length >= 1 and chance in [0, 1), got n {n}, length {length}, chance {chance}")
     rate = np.rint(rate * items) / items
-    width = next(size for size in SIZES if size >= p.size)
+    width = int(padded_to(np.array([p.size]))[0])
 
     def padded(values: Any, fill: float = 0.5) -> np.ndarray:
         return np.pad(np.asarray(values, dtype=float), (0, width - p.size), constant_values=fill)[None]

@@ -33,8 +33,12 @@ STUDIES = {
     "sims.correlated": 4,
     "sims.resolution": 5,
     "sims.answer_length": 5,
+    "sims.calibration": 13,
     "scripts.studies.instructgpt": 15,
-    "scripts.studies.bigg": 5,
+    "scripts.studies.bigg": 7,
+    "scripts.studies.obs_scaling": 2,
+    "scripts.studies.pythia": 8,
+    "scripts.studies.openlm": 8,
     "train.digits_cnn": 45,
 }
 FIGURES = (
@@ -50,8 +54,14 @@ FIGURES = (
     "arithmetic_resolution",
     "arithmetic_length",
     "answer_length",
+    "calibration",
     "bigg_scores",
     "bigg_brier",
+    "bigg_verdicts",
+    "meta_analysis",
+    "obs_scaling",
+    "pythia",
+    "openlm",
     "digits_cnn",
 )
 EXTRAS = ("flax", "optax", "sklearn")  # what `--extra all` installs

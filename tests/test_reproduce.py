@@ -91,7 +91,7 @@ def test_hostile_data_run_to_the_end_twice_with_equal_bytes(small, hostile_data:
     for name in ("one", "two"):
         assert run(tmp_path / name, "--data-dir", str(hostile_data)) == 0
     one, two = (content(tmp_path / name, "*.parquet", "figures/*") for name in ("one", "two"))
-    assert len(one) == 3 + 4 + 3 * 7 and one == two  # tables, results, and three forms of each figure
+    assert len(one) == 3 + 5 + 3 * 8 and one == two  # tables, results, and three forms of each figure
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err
     html = (tmp_path / "one" / "report.html").read_text("utf-8")

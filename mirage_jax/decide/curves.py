@@ -209,13 +209,13 @@ def _gathered(df: pd.DataFrame, code: np.ndarray, facts: list[Facts], left_out: 
     def add(values: np.ndarray) -> np.ndarray:
         return np.bincount(point, weights=values, minlength=points)
 
-    n, plain = add(items), add(y) / rows
     known = add((items > 0).astype(float)) == rows
-    with np.errstate(divide="ignore", invalid="ignore"):
-        k = add(np.where(counted, np.rint(y * items), 0.0))
-        mean = np.where((add(counted * 1.0) > 0) & known & (n > 0), k / n, plain)
-        variance = np.where(add(counted * 1.0) > 0, ((k + 0.5) / (n + 1)) * (1 - (k + 0.5) / (n + 1)) / n, 0)
-    variance = np.where(add(counted * 1.0) > 0, variance, add(sigma**2) / rows**2)
+    n = np.where(known, add(items), np.nan)
+    of_counts = add(counted.astype(float)) > 0
+    k = add(np.where(counted, np.rint(y * items), 0.0))
+    smoothed = (k + 0.5) / (n + 1)  # 0 of n is no certainty
+    mean = np.where(of_counts & known, k / n, add(y) / rows)
+    variance = np.where(of_counts, smoothed * (1 - smoothed) / n, add(sigma**2) / rows**2)
     n = np.where(known, n, 0)
 
     width = int(size.max())

@@ -45,7 +45,7 @@ LEVEL = 0.04  # a shared plateau rises by less
 PROGRESS = 0.03  # of the linear metric on the sharp one's plateau
 INFORMATIVE = 3.0  # successes and failures expected at a scale that says something of the link
 CHUNK, BATCH = 64, 4  # curves in a call of a compiled program, and at once within it
-SIZES = (12, 20, 32, 48, 64, 96, 128, 192, 256, 512)  # numbers of scales that curves are padded to
+PADDED = 12  # scales; longer curves are padded to twice as many, and so on: few programs, each some seconds to compile
 
 
 class Cases(NamedTuple):
@@ -113,7 +113,7 @@ def judge(cases: Cases) -> Found:
     label, step = (np.full(len(cases.size), "", dtype=object) for _ in range(2))
     evidence: dict[str, np.ndarray] = {}
     curves = np.full((4, *cases.x.shape), np.nan)
-    bucket = np.array([next(size for size in SIZES if size >= m) for m in cases.size])
+    bucket = padded_to(cases.size)
     for width in np.unique(bucket):
         at = np.flatnonzero(bucket == width)
         part = _padded(cases, at, int(width))
@@ -150,7 +150,12 @@ def _shapes(cases: Cases) -> Any:
     """`Shapes` of every case, as numpy arrays. Fewer than 3 scales have no shape: their numbers say nothing."""
     size = np.maximum(cases.size, 3)
     given = (cases.x, cases.linear, cases.linear_se, size, cases.scatter, cases.sharp)
-    return Shapes(*in_chunks(partial(fit_shapes, batch=BATCH), given))
+    return Shapes(*in_chunks(partial(fit_shapes, batch=max(1, BATCH * PADDED // cases.x.shape[1])), given))
+
+
+def padded_to(scales: np.ndarray) -> np.ndarray:
+    """PADDED times the power of two that holds so many scales."""
+    return PADDED << np.ceil(np.log2(np.maximum(scales, PADDED) / PADDED)).astype(int)
 
 
 def longest(length: np.ndarray) -> int:

@@ -16,12 +16,8 @@ from mirage_jax.emergence import emergence_scores, linearities, rank_correlation
 from mirage_jax.null import benjamini_hochberg, p_constant
 from mirage_jax.outcomes import Attempts, Characters, Tokens
 
-LINKED = (
-    Tokens,
-    Characters,
-    Attempts,
-    None,
-)  # outcomes of which a pair's link is known: every token, or every item, right
+# outcomes of which a pair's link is known: every token, or every item, must be right; a metric without a key may be any
+LINKED = (Tokens, Characters, Attempts, None)
 
 
 class Judged(NamedTuple):
@@ -167,9 +163,9 @@ def _frame(
     """The rows of the verdict."""
     blank = len(labels)
     real = np.arange(found.x.shape[1]) < found.size[:, None]
-    known = np.where(real & (found.n > 0), found.n, np.nan)
-    known[:, 0] = np.where(np.isnan(known).all(1), 0, known[:, 0])
-    lowest, highest = (np.where(end > 0, end, np.nan) for end in (np.nanmin(known, axis=1), np.nanmax(known, axis=1)))
+    n = np.where(real & (found.n > 0), found.n, np.nan)
+    n[:, 0] = np.where(np.isnan(n).all(1), 0, n[:, 0])  # no number known
+    lowest, highest = (np.where(end > 0, end, np.nan) for end in (np.nanmin(n, axis=1), np.nanmax(n, axis=1)))
     with np.errstate(all="ignore"):
         base = {
             "reason": steps, "scales": found.size,
@@ -184,27 +180,30 @@ def _frame(
     evidence: dict[str, Any] = base | dict(tested) | {"link": link_names(tested["link"])}
     evidence |= {f"q_{test}": benjamini_hochberg(tested[f"p_{test}"]) for test in ("flat", "link")}
     evidence |= _brackets(found, evidence)
-    told = [_told(i, found, linear, beside, evidence, modes) for i in range(blank)]
+    names = _names(found)
+    known = evidence | {"kind": found.key["scale_kind"].to_numpy(dtype=object)}
+    told = [_told(i, found, names, linear, beside, known, modes) for i in range(blank)]
     changes: list[tuple[str, float, float]] = [words.change(step, e) for step, e in zip(steps, told, strict=True)]
     frame = found.key.copy()
     frame["label"] = labels
-    frame["pair"] = [_name(found, j) if j >= 0 else "" for j in linear]
+    frame["pair"] = np.where(linear >= 0, names[linear], "")
     frame["flips"] = flips
     frame["sentence"] = [words.sentence(step, e) for step, e in zip(steps, told, strict=True)]
     frame["change"] = [c[0] for c in changes]
     frame[["needs_items", "needs_scales"]] = [c[1:] for c in changes]
     alone = linear < 0
-    frame["continuous_pair"] = [_name(found, j) if j >= 0 and a else "" for j, a in zip(beside, alone, strict=True)]
+    frame["continuous_pair"] = np.where((beside >= 0) & alone, names[beside], "")
     frame["continuous_label"] = np.where((beside >= 0) & alone, labels[beside], "")
     return frame.join(pd.DataFrame(evidence))
 
 
-def _name(found: Curves, j: Any) -> str:
-    """A metric with the options that make it another: subset_accuracy K=1."""
-    options = {
-        k: v for k, v in door.table.read_setting(found.key["setting"].iloc[j]).items() if k in found.facts[j].options
-    }
-    return " ".join([str(found.key["metric"].iloc[j]), *(f"{k}={v}" for k, v in options.items())])
+def _names(found: Curves) -> np.ndarray:
+    """Each curve's metric with the options that make it another: subset_accuracy K=1."""
+    out = []
+    for metric, text, fact in zip(found.key["metric"], found.key["setting"], found.facts, strict=True):
+        options = [f"{k}={v}" for k, v in door.table.read_setting(text).items() if k in fact.options]
+        out.append(" ".join([metric, *options]))
+    return np.array(out, dtype=object)
 
 
 def _emergence(found: Curves, real: np.ndarray) -> dict[str, np.ndarray]:
@@ -249,27 +248,36 @@ def _brackets(found: Curves, evidence: Mapping[str, np.ndarray]) -> dict[str, np
 
 
 def _told(
-    i: Any, found: Curves, linear: np.ndarray, beside: np.ndarray, evidence: Mapping[str, np.ndarray],
+    i: int, found: Curves, names: np.ndarray, linear: np.ndarray, beside: np.ndarray, evidence: Mapping[str, np.ndarray],
     modes: Mapping[int, seeds.Bimodality],
 ) -> dict[str, Any]:  # fmt: skip
     """The numbers that the words of one verdict use."""
     e = {name: values[i] for name, values in evidence.items()}
-    kind = found.key["scale_kind"].iloc[i]
+    kind = evidence["kind"][i]
     unit = "nats" if kind == "loss" else "decades"
     judged = linear[i] if linear[i] >= 0 else i
     low, high, mode = e["width_low"], e["width_high"], modes.get(judged)
     whole = ("plateau", "plateau_linear", "informative", "beside")
     return e | {name: int(np.nan_to_num(e[name])) for name in whole} | {
-        "metric": _name(found, i), "pair": _name(found, judged), "of": _name(found, judged),
-        "companion": _name(found, beside[i]) if beside[i] >= 0 else "",
+        "metric": names[i], "pair": names[judged], "of": names[judged],
+        "companion": names[beside[i]] if beside[i] >= 0 else "",
         "least": SCALES, "asked": BESIDE, "detectable": DETECTABLE, "visible": 2 * np.sqrt(2) * e["median_se"],
         "n": e["n_low"], "level": float(found.score[i, found.size[i] // 2]),
         "falls": "falls with scale" if e["falls"] else "falls and rises",
         "at": f"{words.size(e['jump_from'], kind)} to {words.size(e['jump_to'], kind)}",
         "gap": f"{e['gap']:.2g} {unit}", "width": f"{high:.2g} {unit}" if np.isfinite(high) else "no bound",
-        "wide": f"{low:.2g} {'or more' if np.isinf(high) else f'to {high:.2g}'} {unit} (95%)",
+        "wide": _wide(low, high, unit),
         "noise": f"{e['median_se']:.3f} a score", "floor": f"{found.worst[i] + found.unit[i] * found.chance[i]:.2g}",
         "p_value": "< 1e-10" if e["p_link"] < 1e-10 else f"= {e['p_link']:.2g}",
         "mode_scale": words.size(found.scale[i, mode.where], kind) if mode and mode.where >= 0 else "",
         "mode_gap": mode.gap if mode else np.nan,
     }  # fmt: skip
+
+
+def _wide(low: float, high: float, unit: str) -> str:
+    """A 95% interval of the width of a rise, in words."""
+    if low > 0:
+        return f"{low:.2g} {'or more' if np.isinf(high) else f'to {high:.2g}'} {unit} (95%)"
+    return (
+        f"at most {high:.2g} {unit} (95%)" if np.isfinite(high) else "a width that the scales and the noise leave open"
+    )

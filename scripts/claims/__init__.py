@@ -5,7 +5,18 @@ table is absent, or nothing at hand can decide, the record stands there all the 
 findings that are not the paper's.
 """
 
-from scripts.claims import arithmetic, bigbench, correlated, errata, resolution, sequence, toy, vision
+from scripts.claims import (
+    arithmetic,
+    bigbench,
+    calibration,
+    correlated,
+    errata,
+    resolution,
+    sequence,
+    toy,
+    verdicts,
+    vision,
+)
 
 # in the order of the paper
 CLAIMS = (
@@ -15,6 +26,8 @@ CLAIMS = (
     *resolution.CLAIMS,
     *arithmetic.CLAIMS,
     *bigbench.CLAIMS,
+    *verdicts.CLAIMS,
+    *calibration.CLAIMS,
     *vision.CLAIMS,
     *errata.CLAIMS,
 )

@@ -16,11 +16,13 @@ import jax
 import numpy as np
 import pandas as pd
 
-from mirage_jax import files
+from mirage_jax import files, table
+from mirage_jax.decide.verdicts import verdict
 from mirage_jax.emergence import emergence_score, linearity, rank_correlation
 from mirage_jax.errors import InputError
 from mirage_jax.estimators import clopper_pearson
 from mirage_jax.metrics.facts import METRICS
+from mirage_jax.null import emergence_test
 from mirage_jax.study import Output, main
 from mirage_jax.table import setting, signature
 
@@ -68,11 +70,13 @@ PRESETS = {"quick": Config(), "full": Config(draws=20_000)}
 
 
 def run(config: Config, bigbench_bigg: Path) -> Output:
-    """Every task's published scores as rows, and the emergence score of each task and metric under two policies."""
+    """Every task's published scores as rows, the emergence score of each task and metric under two policies, and verdicts."""
     path = bigbench_bigg / "bigg_T0_3shot_task_metrics.csv"
     df = _read(path)
     rows = list(_rows(df, files.sha256(path)[:8]))
-    return Output(rows, {"scores": pd.DataFrame(_scores(df)), "noise": _noise(config)})
+    facts = dict.fromkeys(BRIER.values(), "nonlinear,lower,0..1")
+    judged = verdict(table.frame([{"study": NAME, **row} for row in rows]), facts=facts)
+    return Output(rows, {"scores": pd.DataFrame(_scores(df)), "noise": _noise(config), "verdicts": judged})
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -142,13 +146,15 @@ def _scores(df: pd.DataFrame) -> Iterator[dict[str, Any]]:
             y = curve[column].to_numpy(dtype=float)
             accuracy = column == "task_accuracy"
             direction = METRICS[accuracy_metric(str(task))].direction if accuracy else "lower"
+            # the source gives no error of a Brier score: against noise of any size, without a floor
+            test = emergence_test(y[None], n=n if accuracy else None, direction=direction)
             yield {
                 "task": task, "metric": accuracy_metric(str(task)) if accuracy else BRIER[column], "accuracy": accuracy,
                 "scales": len(y), "n": int(n.min()), "range": float(np.ptp(y)),
                 "emergence_inf": emergence_score(y, x, direction=direction, zero_median="inf"),
                 "emergence_floor": emergence_score(y, x, direction=direction, n=n) if accuracy else np.nan,
                 "linearity": linearity(y, x, direction=direction),
-                "rank_correlation": rank_correlation(y, x, direction=direction),
+                "rank_correlation": rank_correlation(y, x, direction=direction), "p": float(test.p[0]),
             }  # fmt: skip
 
 
