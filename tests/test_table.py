@@ -88,7 +88,9 @@ def test_two_scores_for_one_cell_are_named(change):
 
 @pytest.mark.parametrize("name", table.KEY)
 def test_every_part_of_the_key_tells_rows_apart(name):
-    other = {"source": "api", "scale_kind": "flops", "length": 4, "scale": 2.0, "seed": 1}.get(name, "other")
+    other = {"source": "api", "scale_kind": "flops", "length": 4, "scale": 2.0, "seed": 1, "setting": "k=2"}.get(
+        name, "other"
+    )
     assert len(table.frame([ROW, ROW | {name: other}])) == 2
 
 

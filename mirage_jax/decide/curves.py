@@ -271,7 +271,9 @@ def _errors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Standard error of each row in units of the curve, and what told it; NaN where nothing does.
 
-    0 never means certainty: one item of unlike outcome is added, .25 / L (L tokens an item, 1 if unknown) in n + 1.
+    0 never means certainty: one item of unlike outcome is added, .25 / L (L tokens an item, 1 if unknown) in n + 1. Of n alone
+    sqrt(y (1 - y) / n) is told, the most that a mean of items between worst and best can have; of an unbounded metric, whose
+    unit is the largest score, it is a guess at that, and its `se` should be given.
     """
     se = df["se"].to_numpy(dtype=float) / reach
     score, low, high = (df[name].to_numpy(dtype=float) for name in ("score", "low", "high"))
@@ -296,10 +298,10 @@ def _between(
     Only where every scale has NARROW_SEEDS repeats. The repeats themselves are handed on for the test of two modes.
     """
     out, repeats = np.full(len(size), np.nan), [None] * len(size)
-    first = np.searchsorted(point, np.arange(len(of)))
+    first, start = np.searchsorted(point, np.arange(len(of))), np.searchsorted(of, np.arange(len(size)))
     for c in range(len(size)):
-        points = np.flatnonzero(of == c) if rows.max() >= NARROW_SEEDS else np.array([], int)
-        if not len(points) or rows[points].min() < NARROW_SEEDS:
+        points = np.arange(start[c], start[c] + size[c])
+        if rows[points].min() < NARROW_SEEDS:
             continue
         most = int(rows[points].max())
         values, errors = np.full((size[c], most), np.nan), np.full((size[c], most), np.nan)

@@ -43,8 +43,12 @@ class Facts(NamedTuple):
         """Facts as a user writes them: linear|nonlinear|discontinuous,higher|lower,LO..HI."""
         number = r"-?(?:\d+\.?\d*|\.\d+|inf)"
         found = re.fullmatch(rf"(linear|nonlinear|discontinuous),(higher|lower),({number})\.\.({number})", text)
-        if not found or not float(found[3]) < float(found[4]) or found[3] == found[4]:
-            raise InputError(f"metric {metric}: expected {FORM}, got {text!r}")
+        if (
+            not found
+            or not float(found[3]) < float(found[4])
+            or not (math.isfinite(float(found[3])) or math.isfinite(float(found[4])))
+        ):
+            raise InputError(f"metric {metric}: expected {FORM}, one bound finite, got {text!r}")
         kind, direction, low, high = found[1], found[2], float(found[3]), float(found[4])
         counted = kind == "discontinuous" and math.isfinite(low) and math.isfinite(high)
         known = METRICS.get(metric)

@@ -44,6 +44,19 @@ SAYS = {
 }  # fmt: skip
 
 
+CHANGES = {  # where no number of items or scales is asked for
+    "unknown n": "Give the number of items (n, or --n TASK=...).",
+    "seeds": "Nothing at these scales; judge the groups apart.",
+    "flat": "More items, for changes smaller than that.",
+    "not monotone": "More models at the scales where it falls, to show whether it is their scatter.",
+    "link refused": "Outputs under which the tokens' dependence can be measured, item by item.",
+    "link of choices refused": "The margin of every item, in place of a mean probability.",
+    "never off the ground": "Larger models, or an easier task.",
+    "shared plateau": "A continuous score on a log scale (nll) of the same outputs that rises on the plateau.",
+    "metric": "A jump of the linear metric itself between scales not measured yet, or counts that leave the predicted curve.",
+}
+
+
 def sentence(step: str, facts: Mapping[str, Any]) -> str:
     """One sentence or two on why the label was given."""
     return SAYS[step].format(**facts)
@@ -56,8 +69,6 @@ def change(step: str, e: Mapping[str, Any]) -> tuple[str, float, float]:
     between models needs repeats: no number of items removes it.
     """
     n, nan = e["n"], math.nan
-    if step == "unknown n":
-        return "Give the number of items (n, or --n TASK=...).", nan, nan
     if step == "few scales":
         return f"At least {SCALES} scales, {SCALES_JUMP} to decide on a jump.", nan, float(SCALES_JUMP)
     if step in ("jump on few scales", "step not excluded, few scales"):
@@ -68,34 +79,28 @@ def change(step: str, e: Mapping[str, Any]) -> tuple[str, float, float]:
     if step == "jump at the edge":
         more = BESIDE - e["beside"]
         return f"{more} more scale{'s' * (more > 1)} beyond {e['at']}.", nan, float(e["scales"] + more)
-    if step in ("flat unresolved", "no change"):
+    if step == "flat unresolved":
         wanted = DETECTABLE / (2 * math.sqrt(2))
         return _items(n, e["median_se"], wanted, e["scatter"])
     if step == "step not excluded":
         rise = max(e["jump"], 0.05)
         items = CERTIFY * max(e["level"] * (1 - e["level"]), 0.01) / rise**2
-        words = f"About {_count(max(items, n))} items a scale, or scales closer together near {e['at']}."
         if e["scatter"] > 0.05:
-            words = (
-                f"Repeats of each scale: the models scatter by {e['scatter']:.2f} in logit, more than items can mend."
-            )
-        return words, float(math.ceil(max(items, n))), nan
-    if step in ("plateau unresolved", "progress unresolved", "never off the ground", "link of choices refused"):
-        if step == "link of choices refused":
-            return "The margin of every item, in place of a mean probability.", nan, nan
-        if step == "never off the ground":
-            return "Larger models, or an easier task.", nan, nan
+            words = f"Repeats of each scale: models scatter by {e['scatter']:.2f} in logit, more than items can mend."
+            return words, nan, nan
+        if items <= 1.5 * n:
+            return f"Scales closer together near {e['at']}: more items would help little.", nan, nan
+        return (
+            f"About {_count(items)} items a scale, or scales closer together near {e['at']}.",
+            float(math.ceil(items)),
+            nan,
+        )
+    if step in ("plateau unresolved", "progress unresolved"):
         return f"About {_count(4 * n)} items a scale would halve the noise.", float(4 * n), nan
     if step in ("jump", "jump of one metric", "companion smooth"):
         beside = "" if step == "jump" else " A linear metric of the same outputs would say whose jump it is."
         return f"More scales near {e['at']} that fill the gap smoothly.{beside}", nan, nan
-    if step == "shared plateau":
-        return "A continuous score on a log scale (nll) of the same outputs that rises on the plateau.", nan, nan
-    if step == "seeds":
-        return "Nothing at these scales; judge the groups apart.", nan, nan
-    if step == "link refused":
-        return "Outputs under which the tokens' dependence can be measured, item by item.", nan, nan
-    return "A jump between two scales that are not measured yet.", nan, nan
+    return CHANGES.get(step, "A jump between two scales that are not measured yet."), nan, nan
 
 
 def _items(n: float, se: float, wanted: float, scatter: float) -> tuple[str, float, float]:
