@@ -37,7 +37,16 @@ def here(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "args",
-    [["--help"], ["--version"], ["score", "--help"], ["verify", "--help"], ["report", "--help"], ["data", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["score", "--help"],
+        ["verify", "--help"],
+        ["report", "--help"],
+        ["data", "--help"],
+        ["verdict", "--help"],
+        ["plan", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(args):
     done = run("-X", "importtime", "-m", "mirage_jax", *args)

@@ -39,6 +39,7 @@ def test_wheel_ships_the_instrument_alone(tmp_path: Path):
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
         assert "mirage_jax/report.html.jinja" in archive.namelist()
+        assert "mirage_jax/decide/page.html.jinja" in archive.namelist()
     assert tops == {"mirage_jax", "mirage_jax-0.1.0.dist-info"}
     unpacked = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(unpacked)]
