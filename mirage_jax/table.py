@@ -102,14 +102,16 @@ def check(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def _typed(given: pd.Series, name: str, kind: str) -> pd.Series:
+    if isinstance(given.dtype, (pd.CategoricalDtype, pd.ArrowDtype)):
+        given = given.astype(object)
     column = given
     if kind == "text":
         bad = column.notna() & ~column.map(lambda v: isinstance(v, str))
     else:
         number = pd.to_numeric(column, errors="coerce") if column.dtype.kind not in "OSTU" else _numbers(column)
-        bad = column.notna() & number.isna()
+        bad = column.notna() & (number.isna() | (column.dtype.kind in "bmM"))  # neither a truth nor a date is a number
         if kind == "count":
-            bad |= number.notna() & (number % 1 != 0)
+            bad |= number.notna() & ((number % 1 != 0) | (number.abs() > 2**53))
         column = number
     if bad.any():
         row = int(np.argmax(bad.to_numpy()))

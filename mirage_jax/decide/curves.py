@@ -15,6 +15,7 @@ from mirage_jax import table
 from mirage_jax.decide.facts import FORM, Facts
 from mirage_jax.decide.rule import SHARP
 from mirage_jax.errors import InputError
+from mirage_jax.metrics.facts import METRICS
 from mirage_jax.outcomes import Tokens
 
 NEEDED = ("task", "metric", "family", "model", "scale", "score")
@@ -44,6 +45,7 @@ class Curves(NamedTuple):
     seeds: np.ndarray  # least number of repeats at a scale
     repeats: list[tuple[np.ndarray, np.ndarray] | None]  # scores and their standard errors [scales, repeats]
     merged: np.ndarray  # scales that were averaged into a neighbour
+    averaged: np.ndarray  # rows that share their scale with another: repeats, or models of one size
     flagged: np.ndarray  # cells in which more than table.FLAGGED of the items are missing or unparsed
     unparsed: np.ndarray
     se_from: np.ndarray
@@ -54,6 +56,9 @@ class Curves(NamedTuple):
 def checked(df: Any, n: Mapping[str, int] | None) -> pd.DataFrame:
     """The table with every column of the one form; a mistake is an `InputError` that names the row (from 0)."""
     df = df.to_pandas() if not isinstance(df, pd.DataFrame) and hasattr(df, "to_pandas") else pd.DataFrame(df)
+    twice = sorted(set(map(str, df.columns[df.columns.duplicated()])))
+    if twice:
+        raise InputError(f"expected each column once, got {', '.join(twice)} twice")
     needed = NEEDED if n else (*NEEDED, "n")
     absent = [name for name in needed if name not in df.columns]
     if absent:
@@ -65,11 +70,14 @@ def checked(df: Any, n: Mapping[str, int] | None) -> pd.DataFrame:
     defaults = {"study": "table", "source": "published", "scale_kind": "params"}
     full = df.assign(**{name: defaults.get(name) for name in table.columns if name not in given})
     for name in defaults:
-        full[name] = full[name].where(full[name].notna() & (full[name] != ""), defaults[name])
+        full[name] = full[name].astype(object).where(full[name].notna() & (full[name] != ""), defaults[name])
     out = table.check(full[list(table.columns)])
     for name in defaults:
         blank = df[name].isna() | (df[name] == "") if name in given else pd.Series(True, index=df.index)
         out[name] = out[name].astype(object).where(~blank.to_numpy(), None)
+    for task, items in (n or {}).items():
+        if isinstance(items, bool) or not isinstance(items, (int, np.integer)) or items < 1:
+            raise InputError(f"n: expected a whole number of items >= 1 for {task}, got {items!r}")
     if n:
         unknown = out["n"].isna() & out["task"].isin(list(n))
         out.loc[unknown, "n"] = out.loc[unknown, "task"].map(dict(n)).astype("Int64")
@@ -82,7 +90,7 @@ def checked(df: Any, n: Mapping[str, int] | None) -> pd.DataFrame:
 def curves(df: Any, n: Mapping[str, int] | None = None, facts: Mapping[str, str | Facts] | None = None) -> Curves:
     """Read a table into curves. `n` fills in the items of a task's rows, `facts` the facts of metrics by name."""
     df = checked(df, n)
-    known = {name: v if isinstance(v, Facts) else Facts.read(name, v) for name, v in (facts or {}).items()}
+    known = {name: v if isinstance(v, Facts) else Facts.read(name, str(v)) for name, v in (facts or {}).items()}
     strange = sorted(set(known) - set(df["metric"]))
     if strange:
         raise InputError(f"metric: the table has no metric {', '.join(strange)}")
@@ -253,6 +261,7 @@ def _gathered(df: pd.DataFrame, code: np.ndarray, facts: list[Facts], left_out: 
         seeds=np.minimum.reduceat(rows, start),
         repeats=repeats,
         merged=distinct - size,
+        averaged=np.bincount(of, weights=np.where(rows > 1, rows, 0)).astype(int),
         flagged=np.bincount(code, weights=flagged).astype(int),
         unparsed=np.bincount(code, weights=odd).astype(int),
         se_from=_sources(source, code),
@@ -318,6 +327,8 @@ def between_repeats(scores: np.ndarray, errors: np.ndarray) -> float:
 
     scores, errors: [scales, repeats], NaN where a scale has fewer. Var(score) = error^2 + (sd p (1 - p))^2.
     """
+    if np.isnan(errors[~np.isnan(scores)]).any():
+        return float("nan")
     mean, count = np.nanmean(scores, axis=1), np.sum(~np.isnan(scores), axis=1)
     steep = (mean * (1 - mean)) ** 2
     beyond = np.nanvar(scores, axis=1, ddof=1) - np.nanmean(errors**2, axis=1)
@@ -348,7 +359,11 @@ def pairs(found: Curves) -> tuple[np.ndarray, np.ndarray, list[str]]:
         groups.setdefault(tuple(None if isinstance(v, float) and v != v else v for v in where), []).append(i)
     linear, beside = np.full(len(found.facts), -1), np.full(len(found.facts), -1)
     why = [""] * len(found.facts)
-    for group in groups.values():
+    order = {name: place for place, name in enumerate(METRICS)}
+    names = [
+        (order.get(m, len(order)), m, str(s)) for m, s in zip(found.key["metric"], found.key["setting"], strict=True)
+    ]
+    for group in (sorted(group, key=names.__getitem__) for group in groups.values()):
         for i in group:
             fact = found.facts[i]
             near = [j for j in group if j != i and _same_kind(fact, found.facts[j])]

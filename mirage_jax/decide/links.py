@@ -96,7 +96,7 @@ def link(
         inflation = 1 + n * model**2 / jnp.maximum(q * (1 - q), model)
         of_rate = deviance(rate, n, q, inflation)
         of_score = (rate - q) ** 2 / (spread**2 + model**2)
-        return jnp.where(real, jnp.where(jnp.isnan(spread), of_rate, of_score), 0).sum(-1)
+        return jnp.maximum(jnp.where(real, jnp.where(jnp.isnan(spread), of_rate, of_score), 0).sum(-1), 0)
 
     found, values, at, places = [], [], [], []
     for family in range(3):
@@ -116,11 +116,12 @@ def link(
         values.append(_kappa(t, size) if family == 0 else t * 0.999)
         at.append(size)
         places.append(_rates(p, size, most, t, family))
-    z, target = ndtri(p), ndtri(jnp.clip((rate * n + 0.5) / (n + 1), 1e-6, 1 - 1e-6))
+    above = ((rate * n + 0.5) / (n + 1) - chance) / (1 - chance)
+    z, target = ndtri(p), ndtri(jnp.clip(above, 1e-6, 1 - 1e-6))
     w = jnp.where(real, n * jnp.exp(-(target**2)), 0) + 1e-12 * real
     centre_z, centre_t = (w * z).sum() / w.sum(), (w * target).sum() / w.sum()
     b0 = jnp.maximum((w * (z - centre_z) * (target - centre_t)).sum() / (w * (z - centre_z) ** 2).sum(), 0.05)
-    theta = _probit(z, jnp.stack([centre_t - b0 * centre_z, b0]), rate, n, real)
+    theta = _probit(z, jnp.stack([centre_t - b0 * centre_z, b0]), rate, n, real, chance)
     found.append(misfit(ndtr(theta[0] + theta[1] * z)))
     values.append(theta[1])
     at.append(length)
@@ -137,14 +138,14 @@ def link(
     )  # fmt: skip
 
 
-def _probit(z: Array, start: Array, rate: Array, n: Array, real: Array) -> Array:
+def _probit(z: Array, start: Array, rate: Array, n: Array, real: Array, chance: Array) -> Array:
     """Maximum-likelihood probit regression by Fisher scoring, b >= 0."""
     design = jnp.stack([jnp.ones_like(z), z], -1)
 
     def step(_: Any, theta: Array) -> Array:
         eta = jnp.clip(design @ theta, -6, 6)
-        q = jnp.clip(ndtr(eta), 1e-9, 1 - 1e-9)
-        density = jnp.exp(-0.5 * eta**2) / np.sqrt(2 * np.pi)
+        q = jnp.clip(chance + (1 - chance) * ndtr(eta), 1e-9, 1 - 1e-9)
+        density = (1 - chance) * jnp.exp(-0.5 * eta**2) / np.sqrt(2 * np.pi)
         weight = jnp.where(real, n * density**2 / (q * (1 - q)), 0)
         gradient = design.T @ jnp.where(real, n * (rate - q) * density / (q * (1 - q)), 0)
         information = design.T @ (weight[:, None] * design) + 1e-6 * jnp.eye(2)
@@ -167,3 +168,8 @@ def fit_links(
     """`link` of many pairs of curves, `batch` at a time."""
     one = partial(link, most=most)
     return jax.lax.map(lambda pair: one(*pair), (p, rate, n, spread, real, length, chance, tokens), batch_size=batch)
+
+
+def link_names(index: np.ndarray) -> np.ndarray:
+    """Names of links by their index; empty where there is no pair."""
+    return np.array([LINKS[int(i)] if np.isfinite(i) else "" for i in index], dtype=object)

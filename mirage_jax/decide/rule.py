@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from scipy import special, stats
 
-from mirage_jax.decide.links import LENGTHS, LINKS, Link, fit_links
+from mirage_jax.decide.links import LENGTHS, Link, fit_links
 from mirage_jax.decide.shapes import FLOOR, JUMP, SHARE, Shapes, fit_shapes
 
 LABELS = (
@@ -36,7 +36,7 @@ ALPHA = 0.01  # of the tests of homogeneity, of monotony and of the link
 CLEAR = 10.0  # chi2 by which narrow shapes must beat wide ones
 CLEAR_SLOPE = 6.63  # and wide ones with a background slope; also a cubic a monotone curve
 OPEN = 3.84  # chi2 within which a shape is not excluded
-OPEN_SLOPE = 0.0  # the same of a step beside a slope: it must do no worse than the best wide shape
+OPEN_SLOPE = 0.01  # the same of a step beside a slope: it must do no worse than the best wide shape
 DETECTABLE = 0.05  # no change: a change so large would have been seen
 BARELY = 0.02  # a plateau of the sharp metric: at most this above chance
 TAKEN_OFF = 0.05  # above chance at the largest scale
@@ -44,6 +44,7 @@ PLATEAU = 3  # scales: a shared plateau has at least so many
 LEVEL = 0.04  # a shared plateau rises by less
 PROGRESS = 0.03  # of the linear metric on the sharp one's plateau
 INFORMATIVE = 3.0  # successes and failures expected at a scale that says something of the link
+LONGEST = 4096  # tokens of an answer that a link counts; beyond, every link is a power law
 CHUNK, BATCH = 64, 4  # curves in a call of a compiled program, and at once within it
 PADDED = 12  # scales; longer curves are padded to twice as many, and so on: few programs, each some seconds to compile
 
@@ -165,11 +166,11 @@ def longest(length: np.ndarray) -> int:
 
 
 def in_chunks(fit: Any, given: tuple[np.ndarray, ...]) -> list[Any]:
-    """Fit CHUNK curves at a time, the last chunk filled up with its last curve: one program, whatever their number."""
-    found = []
+    """Fit CHUNK curves at a time (fewer of long ones), the last chunk filled up: one program, whatever their number."""
+    found, chunk = [], max(1, CHUNK * PADDED**2 // given[0].shape[1] ** 2)
     with jax.enable_x64(True):
-        for start in range(0, len(given[0]), CHUNK):
-            at = np.minimum(np.arange(start, start + CHUNK), len(given[0]) - 1)
+        for start in range(0, len(given[0]), chunk):
+            at = np.minimum(np.arange(start, start + chunk), len(given[0]) - 1)
             found.append(fit(*(field[at] for field in given)))
         return [np.concatenate(part)[: len(given[0])] for part in zip(*found, strict=True)]
 
@@ -181,7 +182,16 @@ def _links(cases: Cases) -> dict[str, np.ndarray]:
         return {}
     real = np.arange(cases.x.shape[1]) < cases.size[:, None]
     spread = np.where(cases.counted[:, None], np.nan, np.maximum(cases.se, FLOOR))
-    given = (cases.linear, cases.rate, cases.n, spread, real, cases.length, cases.chance, cases.tokens)
+    given = (
+        cases.linear,
+        cases.rate,
+        cases.n,
+        spread,
+        real,
+        np.minimum(cases.length, LONGEST),
+        cases.chance,
+        cases.tokens,
+    )
     found = Link(
         *in_chunks(partial(fit_links, batch=BATCH, most=longest(cases.length)), tuple(field[at] for field in given))
     )
@@ -261,7 +271,7 @@ def _step(cases: Cases, e: dict[str, np.ndarray]) -> np.ndarray:
         "flat unresolved": flat,
         "not monotone": bumpy,
         "jump on few scales": jump & few,
-        "jump at the edge": jump & (e["beside"] < BESIDE),
+        "jump at the edge": (jump | (unclear & ~few)) & (e["beside"] < BESIDE),
         "jump": jump & (paired | cases.proper),
         "jump of one metric": jump,
         "step not excluded, few scales": unclear & few,
@@ -331,7 +341,7 @@ def p_monotone(misfit: np.ndarray, m: np.ndarray) -> np.ndarray:
     for size in np.unique(m):
         at, p = m == size, _levels(int(size))
         tails = [p[l - 1] * stats.chi2.sf(misfit[at], size - l) for l in range(1, size)]
-        out[at] = np.sum(tails, axis=0) + p[size - 1] * (misfit[at] <= 0)
+        out[at] = sum(tails) + p[size - 1] * (misfit[at] <= 0)
     return out
 
 
@@ -386,8 +396,3 @@ def _plateau_linear(y: np.ndarray, error: np.ndarray, m: np.ndarray) -> tuple[np
     length = np.cumprod(same & (count <= m[:, None]), axis=1).sum(1)
     last = (np.arange(len(m)), length - 1)
     return length, rise[last] + 1.645 * spread[last]
-
-
-def link_names(index: np.ndarray) -> np.ndarray:
-    """Names of links by their index; empty where there is no pair."""
-    return np.array([LINKS[int(i)] if np.isfinite(i) else "" for i in index], dtype=object)

@@ -119,9 +119,10 @@ def bases(x: Float[Array, " scales"], size: Int[Array, ""]) -> Bases:
     width = shapes.width * jnp.where(shapes.local, gap, even)
     z = (x - centre[:, None]) / width[:, None]
     step = jnp.where(np.arange(scales) > np.arange(scales - 1)[:, None], 1.0, 0.0)
-    u = (x - x[0]) / (x[size - 1] - x[0])
-    rates = np.array([*RATES, *(-r for r in RATES)])[:, None] * (size - 1)
-    trends = jnp.concatenate([u[None], jnp.expm1(rates * u) / jnp.expm1(rates)])
+    u = jnp.minimum((x - x[0]) / (x[size - 1] - x[0]), 1)  # beyond the real scales an exponential would overflow
+    rates = np.array(RATES)[:, None] * (size - 1)
+    slowing = jnp.expm1(-rates * u) / jnp.expm1(-rates)
+    trends = jnp.concatenate([u[None], jnp.exp(rates * (u - 1)) * slowing, slowing])
     far, near, none = jnp.full(len(trends), jnp.inf), jnp.zeros(len(trends)), jnp.zeros(scales - 1)
     needed = (shapes.width <= WIDTHS[-1]) | (
         shapes.width < WIDER**2 * (size - 1)
@@ -267,7 +268,8 @@ def shapes(
     narrow, narrow_slope = jnp.where(thin, plain, jnp.inf), jnp.where(thin, sloped, jnp.inf)
     wide, wide_slope = jnp.where(thin, jnp.inf, plain), jnp.where(thin, jnp.inf, sloped)
     reach = jnp.where(real, y, -jnp.inf).max() - jnp.where(real, y, jnp.inf).min()
-    thinnest, material = width <= STEP * gap, best.rise >= jnp.maximum(JUMP, SHARE * reach)
+    within = phi[:, size - 1] - phi[:, 0]  # of a shape centred beyond the ends only a tail, and J without bound
+    thinnest, material = width <= STEP * gap, best.rise * within >= jnp.maximum(JUMP, SHARE * reach)
     at, broad = jnp.argmin(narrow_slope), jnp.argmin(wide_slope)
     profile, width_at, gap_at = _profile(jnp.where(inside, sloped, jnp.inf), width, gap, x.size)
 
@@ -291,8 +293,8 @@ def shapes(
         profile=profile,
         width_at=width_at,
         gap_at=gap_at,
-        jump=best.rise[at],
-        jump_se=best.rise_se[at],
+        jump=best.rise[at] * within[at],
+        jump_se=best.rise_se[at] * within[at],
         centre=centre[at],
         below=(real & (x <= centre[at])).sum(),
         gap=gap[at],

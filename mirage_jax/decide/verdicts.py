@@ -11,7 +11,8 @@ from mirage_jax.decide import curves as door
 from mirage_jax.decide import words
 from mirage_jax.decide.curves import Curves, Facts
 from mirage_jax.decide.fitted import fitted
-from mirage_jax.decide.rule import BESIDE, DETECTABLE, SCALES, Cases, Found, judge, link_names
+from mirage_jax.decide.links import link_names
+from mirage_jax.decide.rule import BESIDE, DETECTABLE, SCALES, Cases, Found, judge
 from mirage_jax.emergence import emergence_scores, linearities, rank_correlations
 from mirage_jax.null import benjamini_hochberg, p_constant
 from mirage_jax.outcomes import Attempts, Characters, Tokens
@@ -82,11 +83,13 @@ def judged(
     return Judged(frame, found, linear, out)
 
 
-def _cases(found: Curves, linear: np.ndarray, tau: float | None, bimodal: np.ndarray) -> Cases:
-    """What the rule judges: every curve, its linear metric beside it."""
+def _cases(
+    found: Curves, linear: np.ndarray, tau: float | None, bimodal: np.ndarray, only: np.ndarray | None = None
+) -> Cases:
+    """What the rule judges: every curve (or `only` some), its linear metric beside it."""
     own = np.arange(len(linear))
     pair = np.where(linear >= 0, linear, own)
-    return Cases(
+    every = Cases(
         x=found.x,
         rate=found.score,
         n=found.n,
@@ -100,10 +103,11 @@ def _cases(found: Curves, linear: np.ndarray, tau: float | None, bimodal: np.nda
         proper=np.array([fact.linear for fact in found.facts]),
         length=found.key["length"].astype("float64").to_numpy(),
         chance=found.chance,
-        scatter=found.scatter[pair] if tau is None else np.full(len(pair), tau),
+        scatter=found.scatter[pair] if tau is None else np.full(len(pair), float(tau)),
         sharp=door.sharp_within(found),
         bimodal=bimodal,
     )
+    return every if only is None else Cases(*(field[only] for field in every))
 
 
 def _labels(
@@ -117,10 +121,11 @@ def _labels(
     dark = np.isnan(np.where(real, found.se, 0)).max(axis=1)
     dark = (dark | dark[pair]) & np.not_equal(steps, "few scales")
     labels[dark], steps[dark] = "INSUFFICIENT_RESOLUTION", "unknown n"
-    own = labels.copy()
-    for i in np.flatnonzero((own == "THRESHOLD_SURVIVES") & (beside >= 0)):
-        if own[beside[i]] in ("SMOOTH", "NO_CHANGE"):  # a threshold shows under every continuous metric
-            steps[i], labels[i] = "companion smooth", "UNEXPLAINED_JUMP"
+    at = np.flatnonzero((labels == "THRESHOLD_SURVIVES") & (beside >= 0))
+    if len(at):  # a threshold shows under every continuous metric: judged by itself, not by its pair
+        alone = judge(_cases(found, np.full(len(pair), -1), tau, bimodal, beside[at])).label
+        at = at[np.isin(alone.astype(str), ("SMOOTH", "NO_CHANGE"))]
+        steps[at], labels[at] = "companion smooth", "UNEXPLAINED_JUMP"
     return labels, steps, out
 
 
@@ -148,7 +153,7 @@ def _flips(
         return flips
     for credit in (0.0, 1.0):
         with np.errstate(invalid="ignore"):
-            total = found.n + found.missing
+            total = np.where(found.n > 0, found.n + found.missing, 0)  # of unknown items no share is missing
             score = np.where(
                 total > 0, (found.score * found.n + credit * found.missing) / np.maximum(total, 1), found.score
             )
@@ -173,7 +178,8 @@ def _frame(
             "score_low": found.worst + found.unit * found.score[:, 0],
             "score_high": found.worst + found.unit * found.score[np.arange(blank), found.size - 1],
             "n_low": lowest, "n_high": highest, "missing": found.missing.sum(1),
-            "unparsed": found.unparsed, "flagged": found.flagged, "merged": found.merged, "se_from": found.se_from,
+            "unparsed": found.unparsed, "flagged": found.flagged, "merged": found.merged, "averaged": found.averaged,
+            "se_from": found.se_from,
             "chance": found.worst + found.unit * found.chance, "unpaired": unpaired, "seeds": found.seeds,
         }  # fmt: skip
     base |= _emergence(found, real)
@@ -237,10 +243,12 @@ def _emergence(found: Curves, real: np.ndarray) -> dict[str, np.ndarray]:
 def _brackets(found: Curves, evidence: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The two scales between which the best narrow shape has its centre."""
     centre = evidence["jump_at"]
-    below = np.array([np.searchsorted(found.x[i, :m], centre[i]) for i, m in enumerate(found.size)])
-    rows = np.arange(len(below))
-    low = found.scale[rows, np.clip(below - 1, 0, found.size - 1)]
-    high = found.scale[rows, np.clip(below, 0, found.size - 1)]
+    last = found.size - 1  # a centre beyond an end is in the gap there
+    above = np.clip(
+        [np.searchsorted(found.x[i, : m + 1], centre[i]) for i, m in enumerate(last)], np.minimum(1, last), last
+    )
+    rows = np.arange(len(above))
+    low, high = found.scale[rows, np.maximum(above - 1, 0)], found.scale[rows, above]
     return {
         "jump_from": np.where(np.isnan(centre), np.nan, low),
         "jump_to": np.where(np.isnan(centre), np.nan, high),
@@ -261,13 +269,15 @@ def _told(
     return e | {name: int(np.nan_to_num(e[name])) for name in whole} | {
         "metric": names[i], "pair": names[judged], "of": names[judged],
         "companion": names[beside[i]] if beside[i] >= 0 else "",
-        "least": SCALES, "asked": BESIDE, "detectable": DETECTABLE, "visible": 2 * np.sqrt(2) * e["median_se"],
-        "n": e["n_low"], "level": float(found.score[i, found.size[i] // 2]),
-        "falls": "falls with scale" if e["falls"] else "falls and rises",
+        "least": SCALES, "asked": BESIDE, "detectable": DETECTABLE, "tell": 2,
+        "visible": min(2 * np.sqrt(2) * e["median_se"], 1.0), "n": e["n_low"], "level": float(found.score[i, found.size[i] // 2]),
+        "rises": "improves" if found.facts[i].direction == "lower" else "rises",
+        "pair_rises": "improves" if found.facts[judged].direction == "lower" else "rises",
+        "falls": "gets worse with scale" if e["falls"] else "gets worse somewhere",
         "at": f"{words.size(e['jump_from'], kind)} to {words.size(e['jump_to'], kind)}",
         "gap": f"{e['gap']:.2g} {unit}", "width": f"{high:.2g} {unit}" if np.isfinite(high) else "no bound",
         "wide": _wide(low, high, unit),
-        "noise": f"{e['median_se']:.3f} a score", "floor": f"{found.worst[i] + found.unit[i] * found.chance[i]:.2g}",
+        "noise": f"{e['median_se']:.3f} a score", "floor": f"{e['chance']:.2g}",
         "p_value": "< 1e-10" if e["p_link"] < 1e-10 else f"= {e['p_link']:.2g}",
         "mode_scale": words.size(found.scale[i, mode.where], kind) if mode and mode.where >= 0 else "",
         "mode_gap": mode.gap if mode else np.nan,
@@ -277,7 +287,7 @@ def _told(
 def _wide(low: float, high: float, unit: str) -> str:
     """A 95% interval of the width of a rise, in words."""
     if low > 0:
-        return f"{low:.2g} {'or more' if np.isinf(high) else f'to {high:.2g}'} {unit} (95%)"
+        return f"{low:.2g} {unit} or more (95%)" if np.isinf(high) else f"{low:.2g} to {high:.2g} {unit} (95%)"
     return (
         f"at most {high:.2g} {unit} (95%)" if np.isfinite(high) else "a width that the scales and the noise leave open"
     )

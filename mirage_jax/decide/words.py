@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mirage_jax.decide.rule import BESIDE, DETECTABLE, SCALES, SCALES_JUMP
+from mirage_jax.decide.shapes import FLOOR
 
 CERTIFY = 225  # items times mu (1 - mu) / J^2 from which a jump J is called narrow 95 times in 100: J / se of 15
 
@@ -15,31 +16,33 @@ SAYS = {
     "it. The mean over seeds hides that.",
     "flat": "{metric} does not change over {scales} scales, and a change of {detectable:.2f} of its range would have "
     "shown.",
-    "flat unresolved": "{metric} shows no change that {n:.0f} items could tell from noise; a change below {visible:.2f} of its "
-    "range would not show.",
+    "flat unresolved": "{metric} shows no change beyond noise ({noise}); a change below {visible:.2f} of its range would "
+    "not show.",
     "not monotone": "{of} {falls} by more than noise (a fall of at least {drop:.2f} of its range): no threshold and no "
     "smooth rise.",
     "jump on few scales": "{of} jumps by {jump:.2f} of its range near {at}, but on {scales} scales, {gap} apart there, a "
     "smooth rise looks the same.",
-    "jump at the edge": "{of} jumps by {jump:.2f} of its range near {at}, where fewer than {asked} scales stand beside it.",
+    "jump at the edge": "{of} may jump near {at}, where fewer than {asked} scales stand beside it: too few to tell a jump from "
+    "a rise.",
     "jump": "{of} itself jumps by {jump:.2f} of its range near {at}, within {width} (95%): the jump is not the metric's.",
     "jump of one metric": "{metric} jumps by {jump:.2f} of its range near {at}, within {width} (95%); without a linear metric "
     "of the same outputs nobody can say whether the metric made it.",
     "step not excluded, few scales": "{of} goes with a step as well as with a smooth rise on {scales} scales.",
     "step not excluded": "{of} goes with a step as well as with a smooth rise: the noise ({noise}) hides the difference.",
-    "smooth alone": "{metric} rises smoothly, over {wide}.",
+    "smooth alone": "{metric} {rises} smoothly, over {wide}.",
     "link refused": "{metric} changes in a way that {pair} does not explain (p {p_value}): rates per token alone, however "
     "the tokens hang together, do not give this curve.",
     "link of choices refused": "No single relation takes {pair} to {metric} (p {p_value}); items that differ in "
     "difficulty do that too, so nothing follows.",
     "never off the ground": "{metric} stays near {floor} at every scale: too few successes to say more.",
-    "no plateau": "{metric} rises smoothly with {pair}, from the smaller scales on.",
+    "no plateau": "{metric} {rises} smoothly with {pair}, from the smaller scales on.",
     "shared plateau": "{pair} itself is flat over the {plateau_linear} smallest scales: the plateau is not the metric's alone.",
     "plateau unresolved": "{pair} may be flat over the {plateau_linear} smallest scales; its noise leaves room for a rise.",
-    "metric": "{metric} looks flat over {plateau} scales and then takes off, while {pair} rises all along (by {progress:.2f} "
-    "of its range on that plateau) and predicts the whole curve (p {p_value}): the jump is the metric's.",
-    "progress unresolved": "{pair} may predict {metric}, but too few scales show it ({informative} with successes and failures "
-    "enough) or its progress on the plateau is lost in noise.",
+    "metric": "{metric} looks flat over {plateau} scales and then takes off, while {pair} {pair_rises} all along (by "
+    "{progress:.2f} of its range on that plateau) and predicts the whole curve (p {p_value}): the jump is the metric's.",
+    "progress unresolved": "{pair} may predict {metric}, but that is not clear: {informative} scales hold successes and "
+    "failures enough to tell ({tell} are asked), and its progress on the plateau is {progress:.3f} with a standard error of "
+    "{progress_se:.3f}.",
     "companion smooth": "{pair} jumps near {at}, but {companion} of the same outputs does not: the jump is of one metric.",
 }  # fmt: skip
 
@@ -106,7 +109,7 @@ def change(step: str, e: Mapping[str, Any]) -> tuple[str, float, float]:
 def _items(n: float, se: float, wanted: float, scatter: float) -> tuple[str, float, float]:
     if not n > 0:
         return "More items.", math.nan, math.nan
-    items = math.ceil(n * (se / wanted) ** 2)
+    items = math.ceil(n * (se**2 - FLOOR**2) / (wanted**2 - FLOOR**2))  # the floor is no matter of items
     words = f"About {_count(items)} items a scale would show a change of {DETECTABLE:g} of the range."
     if scatter > 0.05:
         words += f" Models that scatter by {scatter:.2f} in logit need repeats too."
