@@ -72,6 +72,11 @@ def checked(df: Any, n: Mapping[str, int] | None) -> pd.DataFrame:
     for name in defaults:
         full[name] = full[name].astype(object).where(full[name].notna() & (full[name] != ""), defaults[name])
     out = table.check(full[list(table.columns)])
+    texts = out["setting"].map(lambda text: text if isinstance(text, str) and text else "=")
+    opaque = ~texts.map(lambda text: all("=" in part for part in text.split(";"))).astype(bool)
+    if opaque.any():
+        row = int(opaque.to_numpy().argmax())
+        raise InputError(f"row {row}, column setting: expected key=value;... text, got {out['setting'].iloc[row]!r}")
     for name in defaults:
         blank = df[name].isna() | (df[name] == "") if name in given else pd.Series(True, index=df.index)
         out[name] = out[name].astype(object).where(~blank.to_numpy(), None)

@@ -208,10 +208,10 @@ def _facts(row: Mapping[str, Any], kind: str) -> str:
 def notes(row: Mapping[str, Any]) -> list[str]:
     """What else a reader must know before the label is believed."""
     out = []
-    if row["flips"]:
-        out.append("Counting the missing items all right, or all wrong, changes the label.")
     if row["flagged"]:
         out.append(f"More than 0.5% of the items are missing or unparsed in cells: {row['flagged']}.")
+    if row["averaged"]:
+        out.append(f"Rows that share their scale with another, averaged there: {row['averaged']}.")
     if row["merged"]:
         out.append(f"Scales that lie so close to another that they were averaged with it: {row['merged']}.")
     if row["unpaired"]:

@@ -194,7 +194,8 @@ def _frame(
     frame["label"] = labels
     frame["pair"] = np.where(linear >= 0, names[linear], "")
     frame["flips"] = flips
-    frame["sentence"] = [words.sentence(step, e) for step, e in zip(steps, told, strict=True)]
+    said = [words.sentence(step, e) for step, e in zip(steps, told, strict=True)]
+    frame["sentence"] = [text + words.FLIPS * bool(flip) for text, flip in zip(said, flips, strict=True)]
     frame["change"] = [c[0] for c in changes]
     frame[["needs_items", "needs_scales"]] = [c[1:] for c in changes]
     alone = linear < 0
@@ -270,7 +271,8 @@ def _told(
         "metric": names[i], "pair": names[judged], "of": names[judged],
         "companion": names[beside[i]] if beside[i] >= 0 else "",
         "least": SCALES, "asked": BESIDE, "detectable": DETECTABLE, "tell": 2,
-        "visible": min(2 * np.sqrt(2) * e["median_se"], 1.0), "n": e["n_low"], "level": float(found.score[i, found.size[i] // 2]),
+        "visible": min(2 * np.sqrt(2) * e["median_se"], 1.0),
+        "n": e["n_low"], "level": float(found.score[i, found.size[i] // 2]),
         "rises": "improves" if found.facts[i].direction == "lower" else "rises",
         "pair_rises": "improves" if found.facts[judged].direction == "lower" else "rises",
         "falls": "gets worse with scale" if e["falls"] else "gets worse somewhere",

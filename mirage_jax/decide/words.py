@@ -9,6 +9,7 @@ from mirage_jax.decide.shapes import FLOOR
 
 CERTIFY = 225  # items times mu (1 - mu) / J^2 from which a jump J is called narrow 95 times in 100: J / se of 15
 
+FLIPS = " Counting the missing items all right, or all wrong, would change this label."
 SAYS = {
     "unknown n": "How many items stand behind the scores is unknown: noise cannot be told from change.",
     "few scales": "{scales} scales are too few: below {least} no shape can be told from another.",
