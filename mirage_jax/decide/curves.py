@@ -73,7 +73,7 @@ def checked(df: Any, n: Mapping[str, int] | None) -> pd.DataFrame:
         full[name] = full[name].astype(object).where(full[name].notna() & (full[name] != ""), defaults[name])
     out = table.check(full[list(table.columns)])
     texts = out["setting"].map(lambda text: text if isinstance(text, str) and text else "=")
-    opaque = ~texts.map(lambda text: all("=" in part for part in text.split(";"))).astype(bool)
+    opaque = ~texts.map(lambda text: all("=" in part for part in str(text).split(";"))).astype(bool)
     if opaque.any():
         row = int(opaque.to_numpy().argmax())
         raise InputError(f"row {row}, column setting: expected key=value;... text, got {out['setting'].iloc[row]!r}")
