@@ -280,7 +280,7 @@ def _told(
         "gap": f"{e['gap']:.2g} {unit}", "width": f"{high:.2g} {unit}" if np.isfinite(high) else "no bound",
         "wide": _wide(low, high, unit),
         "noise": f"{e['median_se']:.3f} a score", "floor": f"{e['chance']:.2g}",
-        "p_value": "< 1e-10" if e["p_link"] < 1e-10 else f"= {e['p_link']:.2g}",
+        "p_value": _p_value(e["p_link"]),
         "mode_scale": words.size(found.scale[i, mode.where], kind) if mode and mode.where >= 0 else "",
         "mode_gap": mode.gap if mode else np.nan,
     }  # fmt: skip
@@ -293,3 +293,8 @@ def _wide(low: float, high: float, unit: str) -> str:
     return (
         f"at most {high:.2g} {unit} (95%)" if np.isfinite(high) else "a width that the scales and the noise leave open"
     )
+
+
+def _p_value(p: float) -> str:
+    """A p-value in words, to as many digits as it is worth."""
+    return "< 1e-10" if p < 1e-10 else f"= {p:.1g}" if p < 0.001 else f"= {p:.2g}"
