@@ -317,3 +317,15 @@ def test_q_values_are_those_of_benjamini_and_hochberg():
         want = stats.false_discovery_control(p)
         np.testing.assert_allclose(found.loc[p.index, f"q_{test}"], want, rtol=1e-9)
     assert found["q_link"].isna().sum() == 8  # the linear metrics' own rows have no link
+
+
+def test_no_law_of_exact_match_is_asked_of_a_metric_of_partial_credit():
+    """Edit distance is (1 - p) L here, yet no power of p: it is smooth, beside its pair or by itself."""
+    df = pd.concat([pair(RISE), rows("token_edit_distance", 5 * (1 - RISE), se=0.02)], ignore_index=True)
+    found = verdict(df).set_index("metric")
+    assert found.loc["token_edit_distance", "label"] == "SMOOTH"
+    bent = np.where(np.arange(len(RISE)) % 2, 0.08, 0.0) + RISE  # what no relation gives, and what is not monotone
+    df = pd.concat([pair(RISE), rows("rouge_l", bent, se=0.001)], ignore_index=True)
+    alone = verdict(df).set_index("metric").loc["rouge_l"]
+    assert alone["pair"] == "" and alone["unpaired"] == "no single relation takes token_accuracy to it"
+    assert alone["label"] == verdict(rows("rouge_l", bent, se=0.001))["label"].item()

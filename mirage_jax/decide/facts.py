@@ -8,6 +8,10 @@ from mirage_jax import table
 from mirage_jax.errors import InputError
 from mirage_jax.metrics.facts import METRICS
 
+# 0 or 1 for each item, so that a mean of them is a count; and right only where every token or item is, so that the law of
+# the link from a rate per token is known
+COUNTED = ("exact_match", "exact_match_caseless", "numeric_match", "multiple_choice_grade", "reconstruction")
+EVERY = ("exact_match", "exact_match_caseless", "subset_accuracy")
 FORM = "linear|nonlinear|discontinuous,higher|lower,LO..HI"
 
 
@@ -20,6 +24,7 @@ class Facts(NamedTuple):
     low: float
     high: float
     counted: bool  # a share of successes: judged by its counts
+    every: bool  # right only where every token is; assumed of a discontinuous metric without a key
     outcome: Any = None  # what it reads, None if unknown: pairs with anything
     options: tuple[str, ...] = ()
 
@@ -31,11 +36,9 @@ class Facts(NamedTuple):
         known = METRICS[metric]
         given = {name: _option(text) for name, text in table.read_setting(setting).items() if name in known.options}
         continuous = bool(known.fact("continuous", **given))
-        counted = not continuous and known.bounds == (0, 1) and known.direction == "higher"
-        counted &= known.fact("unit", **given) == "sample"
         return cls(
             bool(known.fact("linear", **given)), continuous, known.direction, float(known.bounds[0]), float(known.bounds[1]),
-            counted, known.outcome, tuple(known.options),
+            metric in COUNTED, metric in EVERY, known.outcome, tuple(known.options),
         )  # fmt: skip
 
     @classmethod
@@ -54,7 +57,7 @@ class Facts(NamedTuple):
         known = METRICS.get(metric)
         return cls(
             kind == "linear", kind != "discontinuous", "higher" if direction == "higher" else "lower", low, high, counted,
-            known.outcome if known else None, tuple(known.options) if known else (),
+            metric in EVERY if known else counted, known.outcome if known else None, tuple(known.options) if known else (),
         )  # fmt: skip
 
 

@@ -15,10 +15,6 @@ from mirage_jax.decide.links import link_names
 from mirage_jax.decide.rule import BESIDE, DETECTABLE, SCALES, Cases, Found, judge
 from mirage_jax.emergence import emergence_scores, linearities, rank_correlations
 from mirage_jax.null import benjamini_hochberg, p_constant
-from mirage_jax.outcomes import Attempts, Characters, Tokens
-
-# outcomes of which a pair's link is known: every token, or every item, must be right; a metric without a key may be any
-LINKED = (Tokens, Characters, Attempts, None)
 
 
 class Judged(NamedTuple):
@@ -75,6 +71,12 @@ def judged(
     linear, beside, unpaired = door.pairs(found)
     bimodal, modes = _modes(found, linear)
     labels, steps, out = _labels(found, linear, beside, tau, bimodal)
+    loose = np.equal(steps, "link of choices refused") & ~np.array([fact.counted for fact in found.facts])
+    if loose.any():  # of a continuous metric no law of the link is known: it speaks for itself
+        for i in np.flatnonzero(loose):
+            unpaired[i] = f"no single relation takes {found.key['metric'].iloc[linear[i]]} to it"
+        linear = np.where(loose, -1, linear)
+        labels, steps, out = _labels(found, linear, beside, tau, bimodal)
     flips = _flips(found, linear, beside, tau, bimodal, labels)
     frame = _frame(found, linear, beside, unpaired, labels, flips, steps, out.evidence, modes)
     if fits:
@@ -99,7 +101,7 @@ def _cases(
         size=found.size,
         counted=np.array([fact.counted for fact in found.facts]),
         paired=linear >= 0,
-        tokens=np.array([fact.outcome in LINKED for fact in found.facts]),
+        tokens=np.array([fact.every for fact in found.facts]),
         proper=np.array([fact.linear for fact in found.facts]),
         length=found.key["length"].astype("float64").to_numpy(),
         chance=found.chance,
