@@ -6,7 +6,7 @@ are averaged, and what makes two metrics a pair.
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -101,7 +101,7 @@ def curves(df: Any, n: Mapping[str, int] | None = None, facts: Mapping[str, str 
         raise InputError(f"metric: the table has no metric {', '.join(strange)}")
     code = df.groupby(list(KEY), dropna=False, sort=False).ngroup().to_numpy()
     first = pd.Series(code).drop_duplicates().index.to_numpy()
-    of_curve = [
+    of_curve: list[Any] = [
         known.get(row["metric"]) or Facts.of(row["metric"], row["setting"]) for row in df.loc[first].to_dict("records")
     ]
     has_facts = np.array([found is not None for found in of_curve])
@@ -112,8 +112,8 @@ def curves(df: Any, n: Mapping[str, int] | None = None, facts: Mapping[str, str 
     row_of = np.flatnonzero(keep)
     present, code = np.unique(code, return_inverse=True)
     of_row = [of_curve[i] for i in present]
-    _bounded(df, code, of_row, row_of)  # type: ignore[arg-type]
-    return _gathered(df, code, of_row, left_out)  # type: ignore[arg-type]
+    _bounded(df, code, of_row, row_of)
+    return _gathered(df, code, of_row, left_out)
 
 
 def _kept(df: pd.DataFrame, has_facts: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -311,7 +311,7 @@ def _between(
 
     Only where every scale has NARROW_SEEDS repeats. The repeats themselves are handed on for the test of two modes.
     """
-    out, repeats = np.full(len(size), np.nan), [None] * len(size)
+    out, repeats = np.full(len(size), np.nan), cast(list[Any], [None] * len(size))
     first, start = np.searchsorted(point, np.arange(len(of))), np.searchsorted(of, np.arange(len(size)))
     for c in range(len(size)):
         points = np.arange(start[c], start[c] + size[c])
@@ -322,9 +322,9 @@ def _between(
         for p in points:
             values[place[p], : rows[p]] = y[first[p] : first[p] + rows[p]]
             errors[place[p], : rows[p]] = sigma[first[p] : first[p] + rows[p]]
-        repeats[c] = values, errors  # type: ignore[call-overload]
+        repeats[c] = values, errors
         out[c] = between_repeats(values, errors)
-    return out, repeats  # type: ignore[return-value]
+    return out, repeats
 
 
 def between_repeats(scores: np.ndarray, errors: np.ndarray) -> float:
