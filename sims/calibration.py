@@ -92,7 +92,7 @@ def cells(config: Config) -> Iterator[Cell]:
                         continue
                     if design in ("unequal", "exact_alone", "linear_alone") and scatter > 0:
                         continue
-                    for truth in {**truths.DESIGNED, **truths.UNSEEN}:
+                    for truth in truths.TRUTHS:
                         yield Cell(truth, design, scales, items, scatter)
 
 
@@ -173,7 +173,7 @@ def rates(confusion: pd.DataFrame) -> pd.DataFrame:
     keys = ["design", "scales", "items", "scatter"]
     for key, group in frame.groupby(keys, sort=True):
         cell = dict(zip(keys, key, strict=True))  # type: ignore[arg-type]
-        for unseen, part in group.groupby(group["truth"].isin(list(truths.UNSEEN))):
+        for unseen, part in group.groupby(group["truth"].isin(truths.UNSEEN)):
             smooth = part[part["true"].isin(SMOOTH)]
             silent = smooth["given"].str.startswith("INSUFFICIENT")
             tests = {

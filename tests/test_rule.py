@@ -11,7 +11,7 @@ from mirage_jax.decide import rule
 from mirage_jax.decide.rule import LABELS, STEPS, Cases, judge, p_monotone
 from sims import truths
 
-TRUTHS = tuple({**truths.DESIGNED, **truths.UNSEEN})
+TRUTHS = tuple(truths.TRUTHS)
 SHAPE_OF_BEST = ("jump", "jump_se", "jump_at", "gap", "beside")  # of the best narrow shape, which may be one of several
 LEVEL = "p_flat p_monotone p_flat_metric p_link".split()
 

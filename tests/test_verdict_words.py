@@ -35,7 +35,7 @@ def simulated(names, curves: int, scales: int, n: int, seed: int) -> pd.DataFram
     return pd.concat(parts, ignore_index=True)
 
 
-ALL = [*truths.DESIGNED, *truths.UNSEEN]
+ALL = list(truths.TRUTHS)
 
 
 @pytest.fixture(scope="module")

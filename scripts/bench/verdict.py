@@ -56,7 +56,7 @@ def rows(quick: bool) -> Iterator[dict[str, Any]]:
 
 def made(pairs: int) -> tuple[Cases, pd.DataFrame]:
     """So many pairs of every simulated truth in turn, as arrays and as a table, in one order: exact match, then accuracy."""
-    names = [*truths.DESIGNED, *truths.UNSEEN]
+    names = list(truths.TRUTHS)
     names.remove("mixed")  # its length is not one number
     draw, found = np.random.default_rng(0), []
     each = -(-pairs // (len(names) * len(SCALES)))

@@ -1,5 +1,7 @@
 """How often the verdict is right, silent or wrong where the truth is known."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -29,7 +31,7 @@ def draw(confusion: pd.DataFrame, rates: pd.DataFrame, seeds: pd.DataFrame) -> F
     figure, (a, b, c, d) = panels(2, 2, height=3.0)
     plain = confusion[(confusion["design"] == "plain") & (confusion["scatter"] == 0) & (confusion["items"] == 1000)]
     largest = plain[plain["scales"] == plain["scales"].max()]
-    for ax, names in ((a, list(DESIGNED)), (b, list(UNSEEN))):
+    for ax, names in ((a, DESIGNED), (b, UNSEEN)):
         _shares(ax, largest, names)
     scales = int(largest["scales"].max())
     a.set(title=f"A truths of the design, {scales} scales", ylabel="share of curves", ylim=(-0.03, 1.05))
@@ -52,7 +54,7 @@ def draw(confusion: pd.DataFrame, rates: pd.DataFrame, seeds: pd.DataFrame) -> F
     return figure
 
 
-def _shares(ax: Axes, rows: pd.DataFrame, names: list[str]) -> None:
+def _shares(ax: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
     """Right, silent and wrong shares of each truth, side by side."""
     known = rows[rows["true"] != GREY]
     silent = known["given"].str.startswith("INSUFFICIENT")
