@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         student_t,
         wilson,
     )
+    from mirage_jax.inducing import Induced, induce, induce_metric, transition_width
     from mirage_jax.metrics.facts import METRICS, Metric, evaluate
     from mirage_jax.null import (
         benjamini_hochberg,
@@ -64,6 +65,7 @@ _HOME = {
         "student_t",
         "wilson",
     ),
+    "inducing": ("Induced", "induce", "induce_metric", "transition_width"),
     "metrics.facts": ("METRICS", "Metric", "evaluate"),
     "null": (
         "benjamini_hochberg",
@@ -78,8 +80,8 @@ _HOME = {
     "tokenizers": ("TOKENIZERS", "tokenize"),
 }
 _MODULES = {
-    "chain", "emergence", "estimators", "fits", "laws", "loss_axis", "null", "outcomes", "plotting", "published", "report",
-    "scaling", "seeds", "slices", "study", "swap", "table", "thresholds",
+    "chain", "emergence", "estimators", "fits", "inducing", "laws", "loss_axis", "null", "outcomes", "plotting", "published",
+    "report", "scaling", "seeds", "slices", "study", "swap", "table", "thresholds",
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [

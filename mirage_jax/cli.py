@@ -74,6 +74,9 @@ def _dispatch(argv: Sequence[str]) -> int | None:
 
     data = verbs.add_parser("data", help="download a public data set, or list those known")
     data.add_argument("name", metavar="NAME", nargs="?")
+    data.add_argument(
+        "--tfds", action="store_true", help="images: prepare them by tensorflow-datasets (and TensorFlow)"
+    )
     data.set_defaults(run=_data)
 
     score.add_argument("--quiet", action="store_true", help="no progress")
@@ -161,8 +164,7 @@ def _count(text: str) -> int:
 def _score(args: argparse.Namespace) -> int:
     from mirage_jax import files, progress, table
     from mirage_jax.adapters import completions
-    from mirage_jax.metrics.facts import for_outcome
-    from mirage_jax.tokenizers import TOKENIZERS, tokenize
+    from mirage_jax.tokenizers import TOKENIZERS
     from mirage_jax.untrusted import visible
 
     if args.out.suffix != ".parquet":
@@ -170,7 +172,7 @@ def _score(args: argparse.Namespace) -> int:
     metrics = args.metrics.split(",") if args.metrics else None
     if args.tokenizer not in TOKENIZERS:
         raise InputError(f"--tokenizer: expected {', '.join(TOKENIZERS)}, got {args.tokenizer!r}")
-    known = for_outcome(tokenize(["0"], ["0"], args.tokenizer))
+    known = completions.allowed(args.tokenizer)
     for name in metrics or ():
         if name not in known:
             raise InputError(f"--metrics: completions in {args.tokenizer} allow {', '.join(known)}; got {name!r}")
@@ -381,12 +383,6 @@ def _data(args: argparse.Namespace) -> int:
     from mirage_jax import published
     from mirage_jax.progress import echo
 
-    if args.name is None:
-        for name, dataset in published.DATASETS.items():
-            echo(f"{name}: {dataset.origin}; licence: {dataset.licence}\n    {published.supply(name)}")
-        return errors.DONE
-    folder = published.fetch(args.name)
-    for file, digest in published.DATASETS[args.name].hashes.items():
-        echo(f"{folder / file}  sha256 {digest}")
-    echo(f"licence: {published.DATASETS[args.name].licence}; {published.DATASETS[args.name].origin}")
+    for line in published.obtain(args.name, args.tfds):
+        echo(line)
     return errors.DONE

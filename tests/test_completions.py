@@ -9,6 +9,8 @@ from mirage_jax import table
 from mirage_jax.adapters import completions
 from mirage_jax.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 MODELS = ("ada-001", "babbage-001", "curie-001", "davinci-003")
 
 
@@ -121,10 +123,10 @@ def test_a_model_that_answered_nothing_has_no_score(tmp_path):
     assert df["score"].isna().all() and (df["n"] == 0).all() and (df["missing"] == 1).all()
 
 
-def test_scores_do_not_depend_on_the_batches(tmp_path, monkeypatch):
+def test_scores_do_not_depend_on_the_batches(tmp_path, monkeypatch, count):
     rng = np.random.default_rng(0)
     lines = ["target,completion"]
-    for _ in range(60):
+    for _ in range(count(60)):  # each shape of a batch is compiled anew
         target, answer = ("".join(rng.choice(list("abc"), rng.choice([1, 4, 19]))) for _ in range(2))
         lines.append(f"{target},{answer}")
     path = write(tmp_path / "m.csv", "\n".join(lines))
@@ -249,3 +251,190 @@ def test_a_signature_changes_with_whatever_changes_the_number(tmp_path, monkeypa
         assert not set(found.values()) & set(base.values()), what
     for part in ("tokens:characters", "reader:text", "aggregate:mean", f"data:{completions.read(path)[0].data[:8]}"):
         assert all(part in text for text in base.values())
+
+
+# --- several answers to a question, and likelihoods of the target ---
+
+
+def test_samples_of_a_question_are_items_of_their_own(tmp_path):
+    path = write(tmp_path / "m.csv", "id,sample,target,completion\nq,0,x,x\nq,1,x,y\nr,,x,x\nr,2,x,x\n")
+    found = score(path, metrics=["exact_match"])[("m", "exact_match", None)]
+    assert (found["n"], found["score"]) == (4, 0.75)
+    path = write(tmp_path / "p.csv", "a,b,sample,completion\n2,3,0,6\n2,3,1,5\n")
+    assert score(path, metrics=["exact_match"])[("p", "exact_match", None)]["score"] == 0.5
+
+
+def likely(*probabilities, **more):
+    """A row whose target's characters have these probabilities."""
+    row = {"target": "12345"[: len(probabilities)], "completion": "1", "target_log_probs": list(np.log(probabilities))}
+    return row | more
+
+
+def test_likelihoods_by_hand(tmp_path):
+    rows = [
+        likely(0.5, 0.25),  # nll 3 ln 2, perplexity 2^1.5
+        likely(1, 0.125, 1),  # 3 ln 2, 2
+        likely(0.5, completion=None),  # not answered: its likelihood is no part of the mean
+        {"target": "9", "completion": None},  # and need not be there
+    ]
+    found = score(write(tmp_path / "m.jsonl", "\n".join(map(json.dumps, rows))))
+    nll, perplexity = (found[("m", name, None)] for name in ("nll", "perplexity"))
+    assert (nll["score"], nll["n"], nll["missing"]) == pytest.approx((3 * np.log(2), 2, 2), rel=1e-6)
+    assert perplexity["score"] == pytest.approx((2**1.5 + 2) / 2, rel=1e-6)
+    assert found[("m", "exact_match", None)]["score"] == 0 and found[("m", "token_edit_distance", None)]["score"] == 1.5
+    assert len({row["signature"] for row in found.values()}) == len(found)
+    assert set(completions.allowed()) - set(completions.allowed(likelihood=False)) == {"nll", "perplexity"}
+
+
+def test_likelihoods_in_csv_and_of_other_tokens(tmp_path):
+    path = write(tmp_path / "m.csv", 'target,completion,target_log_probs\n"ab cd",ab,"[-1, -2.5]"\n')
+    (answers,) = completions.read(path)
+    assert completions.score_items(answers, ["nll"], "whitespace")[0]["nll"].tolist() == [3.5]
+    assert completions.score_items(answers, ["exact_match"])[0]["exact_match"].tolist() == [
+        0
+    ]  # nothing to do with them
+    with pytest.raises(
+        InputError, match=r"m\.csv:2: target_log_probs: expected 5 numbers, one for each token .* got 2"
+    ):
+        completions.score_items(answers)
+    empty = write(tmp_path / "n.csv", "target,completion,target_log_probs\na,a,\n")
+    assert completions.read(empty)[0].target_log_probs == [None]
+
+
+def test_each_model_has_likelihoods_or_none(tmp_path):
+    rows = [likely(0.5, model="a"), {"model": "b", "target": "1", "completion": "1"}]
+    path = write(tmp_path / "m.jsonl", "\n".join(map(json.dumps, rows)))
+    assert {key[0] for key in score(path) if key[1] == "nll"} == {"a"}
+    with pytest.raises(InputError, match=r"m\.jsonl:2: nll needs target_log_probs in every answered row"):
+        list(completions.rows(completions.read(path)[1], metrics=["nll"]))
+
+
+def test_a_target_of_no_probability(tmp_path):
+    path = write(tmp_path / "m.jsonl", '{"target": "a", "completion": "a", "target_log_probs": [-Infinity]}')
+    assert {key[1] for key in score(path)} & {"nll", "perplexity"} == set()
+    with pytest.raises(InputError, match="nll has no value for 1 targets, the first of them 'a'"):
+        score(path, metrics=["nll"])
+
+
+ROW = '{"target": "ab", "completion": "x"'
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([ROW + ', "target_log_probs": [-1, 0.5]}'], ":1: target_log_probs: expected numbers <= 0, got '0.5'"),
+        ([ROW + ', "target_log_probs": [-1, NaN]}'], "expected numbers <= 0, got 'nan'"),
+        ([ROW + ', "target_log_probs": [-1, Infinity]}'], "got 'inf'"),
+        ([ROW + ', "target_log_probs": [-1, -1e300]}'], "got '-1e\\+300'"),
+        ([ROW + ', "target_log_probs": [-1, -1' + "0" * 400 + "]}"], "got '-10000"),
+        ([ROW + ', "target_log_probs": [-1, false]}'], "got 'False'"),
+        ([ROW + ', "target_log_probs": [-1, null]}'], "got 'None'"),
+        ([ROW + ', "target_log_probs": [-1, "-1"]}'], "got '-1'"),
+        ([ROW + ', "target_log_probs": [[-1, -1]]}'], r"got '\[-1, -1\]'"),
+        ([ROW + ', "target_log_probs": -3}'], "expected a list of numbers, got '-3'"),
+        ([ROW + ', "target_log_probs": {"a": -3}}'], "expected a list of numbers, got "),
+        ([ROW + ', "target_log_probs": "-1, -2"}'], "expected a JSON list, got '-1, -2'"),
+        ([ROW + ', "target_log_probs": "' + "[" * 90_000 + '"}'], r"expected a JSON list, got '\[\[\["),
+        (
+            [ROW + ', "target_log_probs": [-1]}'],
+            ":1: target_log_probs: expected 2 numbers, one for each token .* got 1",
+        ),
+        ([ROW + ', "target_log_probs": []}'], "expected 2 numbers, .* got 0"),
+        ([ROW + ', "target_log_probs": [-1, -1]}', ROW + "}"], r":2: .*this one has none, .*m\.jsonl:1 has them"),
+        ([ROW + "}", ROW + ', "target_log_probs": [-1, -1]}'], r":2: .*this one has them, .*m\.jsonl:1 has none"),
+        ([ROW + ', "sample": -1}'], ":1: sample: expected a whole number >= 0, got -1"),
+        ([ROW + ', "sample": true}'], "sample: expected a whole number >= 0, got True"),
+        ([ROW + ', "sample": 1.0}'], "sample: expected a whole number >= 0, got 1.0"),
+        ([ROW + ', "id": 7, "sample": 3}'] * 2, r":2: a second answer to 7 \(sample 3\), first on line 1"),
+        ([ROW + ', "id": 7}', ROW + ', "id": 7, "sample": 0}'], ":2: a second answer to 7, first on line 1"),
+    ],
+)
+def test_bad_samples_and_likelihoods_are_refused(tmp_path, lines, message):
+    path = write(tmp_path / "m.jsonl", "\n".join(lines))
+    with pytest.raises(InputError, match=message):
+        score(path)
+
+
+# --- writing ---
+
+HOSTILE = '"},\n{"model": "x\u2028\u202e\x00\x1b[2J\ud800é=1+1<b>, -Infinity'
+
+
+def test_what_is_written_reads_back(tmp_path):
+    rows = [
+        {"model": HOSTILE, "task": HOSTILE, "id": HOSTILE, "target": f"t{HOSTILE}t", "completion": f"c{HOSTILE}c"},
+        {"model": "m", "task": None, "id": np.int64(3), "sample": np.int32(2), "target": np.int64(-12), "completion": "-12",
+         "target_log_probs": np.array([-0.1, -1e-9, -np.inf], np.float32)},
+        {"model": "m", "target": "7", "completion": None},
+    ]  # fmt: skip
+    text = completions.to_jsonl(rows)
+    assert (
+        text.isascii()
+        and text.count("\n") == 3
+        and text.split("\n")[1]
+        == (
+            '{"completion": "-12", "id": 3, "model": "m", "sample": 2, "target": -12, '
+            '"target_log_probs": [-0.1, -1e-09, -1e999]}'
+        )
+    )
+    assert text.split("\n")[2] == '{"completion": null, "model": "m", "target": "7"}'
+    hostile, plain = completions.read(write(tmp_path / "m.jsonl", text))
+    assert (hostile.target, hostile.completion) == ([f"t{HOSTILE}t"], [f"c{HOSTILE}c"])
+    assert hostile.model == hostile.task == HOSTILE.replace("\ud800", "\\ud800")
+    assert (plain.model, plain.target, plain.completion) == ("m", ["-12", "7"], ["-12", None])
+    assert plain.target_log_probs == [[-0.1, -1e-9, -np.inf], None]
+    assert completions.to_jsonl([]) == ""
+
+
+def test_rounded_log_probabilities_are_written_again_as_they_are(tmp_path):
+    values = -np.random.default_rng(0).gamma(0.1, 5, size=(300, 4)).astype(np.float32)
+    values[0] = [0.0, -0.0, -1e-45, -3e38]
+    rows = [{"target": "abcd", "completion": "", "target_log_probs": v} for v in values]
+    text = completions.to_jsonl(rows)
+    (answers,) = completions.read(write(tmp_path / "m.jsonl", text))
+    back = np.array(answers.target_log_probs)
+    np.testing.assert_allclose(
+        back, values, rtol=5e-6, atol=1e-44
+    )  # half a unit of the sixth digit; denormals are coarser
+    assert text.split("\n")[0].startswith(
+        '{"completion": "", "target": "abcd", "target_log_probs": [0.0, 0.0, -1.4013e-45, '
+    )
+    again = [{"target": "abcd", "completion": "", "target_log_probs": v} for v in answers.target_log_probs]
+    assert completions.to_jsonl(again) == text
+
+
+def test_a_written_file_is_scored(tmp_path):
+    rows = [
+        {"id": i, "sample": s, "target": "42", "completion": "42" if s else "41", "target_log_probs": [-0.5, -1.5 - i]}
+        for i in range(3)
+        for s in range(2)
+    ]
+    names = ["exact_match", "token_edit_distance", "nll"]
+    found = score(write(tmp_path / "m.jsonl", completions.to_jsonl(rows)), metrics=names)
+    scores = [found[("m", name, None)]["score"] for name in names]
+    assert scores == [0.5, 0.5, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"target": "a", "completion": "b", "seed": 1}, "rows:2: expected columns among model, task, .*; got seed"),
+        ({"target": "a"}, "rows:2: expected the columns completion and target"),
+        ({"target": "", "completion": "b"}, "rows:2: target: expected the right answer"),
+        ({"target": "a", "completion": 3}, "rows:2: completion: expected text or null, got 3"),
+        ({"target": "a", "completion": "b", "model": 3}, "rows:2: model: expected text, got 3"),
+        ({"target": "a", "completion": "b", "id": "first"}, "rows:2: a second answer to first, first on line 1"),
+        (
+            {"target": "a", "completion": "b", "target_log_probs": [0.1]},
+            "rows:2: target_log_probs: expected numbers <= 0",
+        ),
+        ({"target": "a", "completion": "b", "target_log_probs": [[-1.0]]}, r"a list of numbers, got shape \(1, 1\)"),
+        (
+            {"target": "a", "completion": "b", "target_log_probs": np.array([np.nan])},
+            "expected numbers <= 0, got 'nan'",
+        ),
+    ],
+)
+def test_bad_rows_are_not_written(row, message):
+    with pytest.raises(InputError, match=message):
+        completions.to_jsonl([{"id": "first", "target": "a", "completion": "b"}, row])

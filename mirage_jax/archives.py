@@ -1,0 +1,126 @@
+"""What lies in gzip, tar and zip files, read in memory: nothing is unpacked to disk.
+
+Archives are data from elsewhere. Each is read whole, so that its checksums are all met; members that are links, or whose
+names lead out of the archive, are refused; what would unpack to more than a file of its kind can hold is refused too.
+"""
+
+import gzip
+import io
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from mirage_jax.errors import InputError
+
+LARGEST = 2 << 30  # bytes unpacked
+RATIO = 200  # unpacked to packed; deflate reaches 1,032
+SLACK = 1 << 20  # bytes that any file may unpack to
+MEMBERS = 100_000
+LITTER = ("__MACOSX", ".DS_Store")  # what a Mac leaves in archives and folders
+
+
+def gunzip(path: Path) -> bytes:
+    """Content of a gzip file, its CRC checked, or of any other file as it is."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return path.read_bytes()
+    limit = min(LARGEST, RATIO * path.stat().st_size + SLACK)
+    try:
+        with gzip.open(path) as file:
+            content = file.read(limit + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is damaged: {error}") from None
+    if len(content) > limit:
+        raise InputError(f"{path}: expected at most {limit:,} bytes unpacked, got more")
+    return content
+
+
+def untar(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Files of a tar archive, packed by gzip or not, in the order in which they stand."""
+    content = gunzip(path)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            for member in _tar_members(path, archive):
+                file = archive.extractfile(member)
+                found = file.read() if file else b""
+                if len(found) != member.size:
+                    raise InputError(f"{path} is damaged: {member.name!r} is cut short")
+                yield member.name, found
+    except InputError:
+        raise
+    except (tarfile.TarError, ValueError, OverflowError, EOFError, OSError) as error:
+        raise InputError(f"{path} is damaged, or no tar archive: {error}") from None
+
+
+def _tar_members(path: Path, archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """What is to be read of a tar archive, refused as a whole where any of it is not what it should be."""
+    members, seen = [], set()
+    for number, member in enumerate(archive):
+        if number >= MEMBERS:
+            raise InputError(f"{path}: expected at most {MEMBERS:,} members, got more")
+        _check_name(path, member.name)
+        if not (member.isreg() or member.isdir()) or member.issparse():
+            raise InputError(f"{path}: expected plain files, got {member.name!r}, a link or a device")
+        if member.name in seen:
+            raise InputError(f"{path}: {member.name!r} stands in it twice")
+        seen.add(member.name)
+        if member.isreg() and not litter(member.name):
+            members.append(member)
+    return members
+
+
+def unzip(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Files of a zip archive in the order of their names, the CRC of each checked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name, member in sorted(_zip_members(path, archive).items()):
+                yield name, archive.read(member)
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, EOFError, OSError) as error:
+        raise InputError(f"{path} is damaged, or no zip archive: {error}") from None
+
+
+def _zip_members(path: Path, archive: zipfile.ZipFile) -> Mapping[str, zipfile.ZipInfo]:
+    """What is to be read of a zip archive, refused as a whole where any of it is not what it should be."""
+    listed, size, members = archive.infolist(), path.stat().st_size, {}
+    if _counted(path, size) != min(len(listed), 0xFFFF):
+        raise InputError(f"{path} is damaged: its directory does not list as many members as its end says")
+    if len(listed) > MEMBERS:
+        raise InputError(f"{path}: expected at most {MEMBERS:,} members, got {len(listed):,}")
+    if (whole := sum(member.file_size for member in listed)) > min(LARGEST, RATIO * size + SLACK):
+        raise InputError(f"{path}: {size:,} bytes would unpack to {whole:,}: refused")
+    for member in listed:
+        _check_name(path, member.filename)
+        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise InputError(f"{path}: expected plain files, got {member.filename!r}, a link or a device")
+        if member.flag_bits & 1:
+            raise InputError(f"{path}: {member.filename!r} is encrypted")
+        if member.filename in members:
+            raise InputError(f"{path}: {member.filename!r} stands in it twice")
+        if not member.is_dir() and not litter(member.filename):
+            members[member.filename] = member
+    return members
+
+
+def _counted(path: Path, size: int) -> int:
+    """How many members a zip archive's end record counts; it stands at the end, before a comment."""
+    with path.open("rb") as file:
+        file.seek(max(size - (1 << 16) - 22, 0))
+        end = file.read()
+    at = end.rfind(b"PK\5\6") + 10
+    return int.from_bytes(end[at : at + 2], "little")
+
+
+def litter(name: str) -> bool:
+    """Whether a path names what a Mac leaves behind."""
+    return any(part in LITTER for part in PurePosixPath(name).parts)
+
+
+def _check_name(path: Path, name: str) -> None:
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] == "/" or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
+        raise InputError(f"{path}: the member {name!r} leads out of the archive: refused")
