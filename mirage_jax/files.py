@@ -86,7 +86,7 @@ def check_run_folder(out: Path) -> None:
     """Refuse a place where a run cannot write: a file, or a folder whose parts are links to elsewhere."""
     if out.exists() and not out.is_dir():
         raise InputError(f"expected a folder for the results, got a file: {out}")
-    for part in ("tables", "results", "figures", "parts"):
+    for part in ("tables", "results", "figures", "parts", "outputs"):
         if (out / part).is_symlink():
             raise InputError(f"{out / part} is a link: a run writes inside its own folder only")
 

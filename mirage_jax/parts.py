@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from mirage_jax.errors import InputError
 from mirage_jax.progress import echo
 from mirage_jax.sweep import Counts
 
+MANIFEST = "manifest.json"  # of a checkpoint, which is a folder among the parts
 SCHEMA = pa.schema([("job", pa.int64()), ("cell", pa.int64()), ("counts", pa.list_(pa.int64()))])
 ABOUT, DIGEST = b"mirage_part", b"sha256"
 
@@ -57,7 +59,7 @@ class Parts(NamedTuple):
         wanted = json.loads(files.to_json({**self.about, "part": number, "of": of}))
         if about != wanted:
             raise InputError(
-                f"{path} is a part of another run ({_difference(about, wanted)}): merge or delete {self.folder}"
+                f"{path} is a part of another run ({difference(about, wanted)}): merge or delete {self.folder}"
             )
         return counts
 
@@ -72,8 +74,19 @@ class Parts(NamedTuple):
                 found = _load(path)
                 if found is None or {field: found[0].get(field) for field in own} == own:  # another config's stay
                     path.unlink()
+            elif path.is_dir() and path.name.lstrip(".").startswith(f"{self.study}-"):
+                if path.name.startswith(".") or _own(path, own):
+                    shutil.rmtree(path)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def _own(folder: Path, own: Mapping[str, Any]) -> bool:
+    """Whether a folder is a checkpoint made from the same."""
+    try:
+        return files.read_json(folder / MANIFEST)["about"] == own
+    except (InputError, OSError, KeyError, TypeError):
+        return False
 
 
 def _load(path: Path) -> tuple[dict[str, Any], Counts] | None:
@@ -92,11 +105,12 @@ def _digest(about: bytes, counts: Counts) -> bytes:
     return files.sha256(about + values.encode()).encode()
 
 
-def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """The first thing in which two runs differ, for a human."""
-    for name in here:
-        a, b = there.get(name), here[name]
-        if a != b and isinstance(a, dict) and isinstance(b, dict):
-            field = next(field for field in sorted({*a, *b}) if a.get(field) != b.get(field))
-            return f"{field}: {a.get(field)} there, {b.get(field)} here"
-    return f"part {there.get('part')} of {there.get('of')} there, {here['part']} of {here['of']} here"
+    for name in sorted({*there, *here}):
+        a, b = there.get(name), here.get(name)
+        if isinstance(a, dict) and isinstance(b, dict) and a != b:
+            return difference(a, b)
+        if a != b:
+            return f"{name}: {a} there, {b} here"
+    return "nothing"

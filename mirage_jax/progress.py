@@ -6,7 +6,7 @@ Text from models and files passes `visible` here, so no escape sequence of their
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -64,11 +64,15 @@ def shown(quiet: bool = False) -> Iterator[None]:
 
 
 def track(
-    items: Sequence[T], label: str, weights: Sequence[float] | None = None, unit: str | None = None
+    items: Sequence[T],
+    label: str,
+    weights: Sequence[float] | None = None,
+    unit: str | None = None,
+    say: Callable[[], str] = str,
 ) -> Iterator[T]:
     """Yield the items and show how many are done and the time left. With `weights`, how much of the expected work.
 
-    Where the weights count something, `unit` names it, and how many are done in a second is shown too.
+    Where the weights count something, `unit` names it, and how many are done in a second is shown too. `say` adds news.
     """
     weights = weights or [1.0] * len(items)
     global _said
@@ -81,12 +85,12 @@ def track(
         done += weight
         now = time.monotonic()
         if bar and task is not None:
-            bar.update(task, completed=done, description=label + _rate(done, now - begun, unit))
+            bar.update(task, completed=done, description=label + _rate(done, now - begun, unit) + visible(say()))
         elif not _quiet and now - _said >= INTERVAL:
             _said = now
             left = (now - begun) * (whole - done) / done if done else 0.0
             rate = _rate(done, now - begun, unit)
-            echo(f"{label}: {done / whole:.0%}, {left:.0f} s left{rate}", err=True)
+            echo(f"{label}: {done / whole:.0%}, {left:.0f} s left{rate}{say()}", err=True)
     if bar and task is not None:
         bar.remove_task(task)
 

@@ -2,7 +2,8 @@
 
 A study is a module with NAME, DATA (the data sets it reads, by name), PRESETS (`quick` and `full` configs) and `run`. Its
 `run` gets the folder of each data set as a keyword and returns `Output`. Its table goes to `DIR/tables/NAME.parquet`, other
-frames to `DIR/results/NAME_*.parquet`.
+frames to `DIR/results/NAME_*.parquet`, outputs of models to `DIR/outputs/NAME_*`. Where its config chooses the data sets, it
+has `needs(config)` in place of DATA; where its `run` takes `kept`, it gets the place for checkpoints in `DIR/parts`.
 
 A sweep is a study that has, in place of `run`, `jobs(config)` (what `mirage_jax.sweep` counts) and `rows(config, counts)`
 (the `Output` made of it). It can be broken off, sharded and merged: finished parts stand in `DIR/parts`.
@@ -36,10 +37,11 @@ PRESETS = ("quick", "full")
 
 
 class Output(NamedTuple):
-    """What a study found: rows of the one table, and frames of another form (tests, examples) by name."""
+    """What a study found: rows of the one table, frames of another form (tests, examples), and texts to export, by name."""
 
     rows: Sequence[Mapping[str, Any]]
     results: Mapping[str, pd.DataFrame] = {}
+    exports: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def execute(
 
     None where there is no table to write yet: a shard is done, or another process writes it.
     """
-    folders = {name: published.locate(name, data_dir) for name in study.DATA}
+    folders = located(study, config, data_dir)
     files.check_run_folder(out)
     about = provenance(study, config, folders)
     check_seed(config.seed)
@@ -188,16 +190,29 @@ def execute(
                     return None
             output = study.rows(config, counts)
         else:
-            output = study.run(config, **folders)
+            place = {"kept": kept} if "kept" in inspect.signature(study.run).parameters else {}
+            output = study.run(config, **folders, **place)
     about["results"] = sorted(f"{study.NAME}_{name}" for name in output.results)
     rows = [{"study": study.NAME, **row} for row in output.rows]
     df = table.frame(rows)
     for name, result in output.results.items():
         table.write(result, out / "results" / f"{study.NAME}_{name}.parquet", about, kind="result")
+    exports = {f"{study.NAME}_{files.plain_name(name)}": text.encode() for name, text in output.exports.items()}
+    files.write_all({out / "outputs" / name: content for name, content in exports.items()})
+    about["exports"] = {name: files.sha256(content) for name, content in exports.items()}
     path = out / "tables" / f"{study.NAME}.parquet"
     table.write(df, path, about)
     kept.discard()
     return path
+
+
+def located(study: ModuleType, config: Any, data_dir: Path | None) -> dict[str, Path]:
+    """Folder of each data set that a study reads; where one is absent, the study's INSTEAD is said too."""
+    names = study.needs(config) if hasattr(study, "needs") else study.DATA
+    try:
+        return {name: published.locate(name, data_dir) for name in names}
+    except InputError as error:
+        raise InputError("; ".join([str(error), *([study.INSTEAD] if hasattr(study, "INSTEAD") else [])])) from None
 
 
 def run(study: ModuleType, config: Any) -> Output:
@@ -225,8 +240,8 @@ def store(study: ModuleType, about: Mapping[str, Any], out: Path) -> Parts:
 
 def discard(study: ModuleType, config: Any, out: Path, data_dir: Path | None = None) -> None:
     """Remove the parts of a table that is there: a run may have been killed between writing it and this."""
-    if hasattr(study, "jobs"):
-        folders = {name: published.locate(name, data_dir) for name in study.DATA}
+    if (out / "parts").is_dir():
+        folders = located(study, config, data_dir)
         store(study, provenance(study, config, folders), out).discard()
 
 
@@ -255,7 +270,7 @@ def source_hash(study: ModuleType) -> str:
 
 def reusable(study: ModuleType, config: Any, out: Path, data_dir: Path | None = None) -> bool:
     """Whether the stored table was made by this config, version, source and data, and is undamaged."""
-    folders = {name: published.locate(name, data_dir) for name in study.DATA}
+    folders = located(study, config, data_dir)
     wanted = provenance(study, config, folders)["reuse"]
     try:
         found = parts(out, study.NAME)
@@ -263,6 +278,9 @@ def reusable(study: ModuleType, config: Any, out: Path, data_dir: Path | None = 
             table.read(path)
         stored = [table.read_sidecar(path) for path in found]
         if [sidecar["file"] for sidecar in stored] != [path.name for path in found]:
+            return False
+        exports = stored[0].get("exports", {})
+        if any(files.sha256(out / "outputs" / files.plain_name(name)) != exports[name] for name in exports):
             return False
     except (InputError, OSError):
         return False

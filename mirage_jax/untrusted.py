@@ -20,7 +20,9 @@ def visible(text: object, limit: int | None = None) -> str:
     Covers terminal escapes (C0, C1), bidirectional overrides, zero-width characters, NUL and lone surrogates. With a
     `limit` the middle is cut out of longer text.
     """
-    shown = "".join(_code(c) if _acts(c) else c for c in str(text))
+    shown = str(text)
+    if not shown.isprintable():  # what is printable, as most text is, holds nothing that acts
+        shown = "".join(_code(c) if _acts(c) else c for c in shown)
     if limit is not None and len(shown) > limit:
         head = (limit - 1) // 2
         shown = f"{shown[:head]}…{shown[len(shown) - (limit - 1 - head) :]}"

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import pandas as pd
 
 from mirage_jax import errors, files, plotting, report, table
 from mirage_jax.errors import InputError
 from mirage_jax.progress import echo, shown, track
 from mirage_jax.study import check_seed, discard, execute, locked, parse, parts, reusable
+from scripts import lanes
 from scripts.claims import CLAIMS
 from scripts.claims.record import record, untested
 
@@ -39,7 +41,12 @@ STUDIES = {
     "scripts.studies.obs_scaling": 2,
     "scripts.studies.pythia": 8,
     "scripts.studies.openlm": 8,
-    "train.digits_cnn": 45,
+    "train.digits_cnn": 20,
+    "train.mnist_cnn": 40,
+    "train.digits_autoencoder": 12,
+    "train.cifar_autoencoder": 30,
+    "train.omniglot_transformer": 80,
+    "train.arithmetic_transformer": 180,
 }
 FIGURES = (
     "toy_panels",
@@ -62,9 +69,17 @@ FIGURES = (
     "obs_scaling",
     "pythia",
     "openlm",
+    "arithmetic_transformer",
+    "arithmetic_seeds",
+    "arithmetic_loss",
+    "digits_autoencoder",
+    "cifar_autoencoder",
+    "omniglot_transformer",
     "digits_cnn",
+    "mnist_cnn",
 )
-EXTRAS = ("flax", "optax", "sklearn")  # what `--extra all` installs
+EXTRAS = ("PIL", "flax", "optax", "orbax", "sklearn", "tensorflow_datasets")  # what `--extra all` installs
+WAITING = "waiting"
 TITLE = "Emergent abilities: the models, or the metric?"
 
 
@@ -106,7 +121,7 @@ def _main(argv: Sequence[str]) -> int:
 def _reproduce(options: Options) -> int:
     begun = time.monotonic()
     with shown(options.quiet):
-        ran = [_study(module, options) for module in track(list(STUDIES), "studies", list(STUDIES.values()))]
+        ran = _studies(options)
         tables = _tables(options.out, [study["name"] for study in ran if study["status"] in ("ran", "reused")])
         drawable = [name for name in FIGURES if set(_module(name).TABLES) <= set(tables)]
         drawn = [_part(f"figure {name}", ran, _figure, name, tables, options) for name in track(drawable, "figures")]
@@ -131,8 +146,34 @@ def _reproduce(options: Options) -> int:
     return errors.BUG if any(study["status"] == "failed" for study in ran) else errors.DONE
 
 
-def _study(module: str, options: Options) -> dict[str, Any]:
-    """Run one study, or say why not; nothing that happens to one stops the others."""
+def _studies(options: Options) -> list[dict[str, Any]]:
+    """Run the studies one after another, then those that train, side by side on a core each (a GPU takes them in turn)."""
+    trained = {module: weight for module, weight in STUDIES.items() if module.startswith("train.")}
+    others = {module: weight for module, weight in STUDIES.items() if module not in trained}
+    ran = {module: _study(module, options) for module in track(list(others), "studies", list(others.values()))}
+    ran |= {module: _study(module, options, WAITING) for module in trained}
+    waiting = [module for module in sorted(trained, key=lambda m: -trained[m]) if ran[module]["status"] == WAITING]
+    if len(waiting) > 1 and jax.default_backend() == "cpu":
+        quiet = options.quiet or sys.stderr.isatty()  # there the bar stands
+        alone = dataclasses.replace(options, quiet=quiet)
+        ended = ((job[0], told) for job, told in lanes.beside(_alone, [(module, alone) for module in waiting]))
+    else:
+        ended = ((module, _study(module, options)) for module in waiting)
+    for _, (module, told) in zip(track(waiting, "training"), ended, strict=True):
+        if isinstance(told, lanes.Died):
+            told = ran[module] | {"status": "failed", "reason": f"its process ended with code {told}"}
+        ran[module] = told
+    return [ran[module] for module in STUDIES]
+
+
+def _alone(module: str, options: Options) -> dict[str, Any]:
+    """Run one study in a process of its own."""
+    with shown(options.quiet):
+        return _study(module, options)
+
+
+def _study(module: str, options: Options, instead: str | None = None) -> dict[str, Any]:
+    """Run one study, or say why not; nothing that happens to one stops the others. With `instead`, only say that it is due."""
     name = module.rpartition(".")[2]
     told = {
         "name": name,
@@ -150,6 +191,8 @@ def _study(module: str, options: Options) -> dict[str, Any]:
         elif options.only not in (None, name):
             return told | {"status": "skipped", "reason": "not asked for"}
         else:
+            if instead:
+                return told | {"status": instead}
             execute(study, config, options.out, options.data_dir)
     except InputError as error:
         return told | {"status": "skipped", "reason": str(error)}

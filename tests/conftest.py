@@ -4,7 +4,7 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import beartype
@@ -61,6 +61,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def count(request: pytest.FixtureRequest) -> Callable[[int], int]:
     """The full count under `--soak`, a tenth of it otherwise."""
     return (lambda full: full) if request.config.getoption("--soak") else (lambda full: max(full // 10, 1))
+
+
+@pytest.fixture(scope="module")
+def quick_compile(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compile without XLA's optimisations, for modules most of whose time is compiling; with them under `--soak`."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", before or not request.config.getoption("--soak"))
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,18 @@
 import itertools
 import json
 from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import pytest
 
 from scripts.bench import __main__ as bench
-from scripts.bench import metrics, montecarlo
+from scripts.bench import metrics, montecarlo, train
 from scripts.bench.timing import in_turns
+from train import fit
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 FIELDS = {"metric", "length", "vocabulary", "error_rate", "batch", "peer", "ratio", "ours_s", "peer_s"}
 
@@ -51,6 +56,37 @@ def test_an_engine_that_miscounts_is_refused():
     montecarlo._agree("exact_law", right, 4096)
     with pytest.raises(AssertionError, match="exact_law does not count what it should"):
         montecarlo._agree("exact_law", right * 2, 4096)
+
+
+def test_train_bench_writes_every_row(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "SIDES", {8: 4})
+    out = tmp_path / "out.json"
+    assert bench.main(["train", "--quick", "--json", str(out)]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    peers = {"the same": [train.MEMBERS]} | ({"PyTorch": [1, train.MEMBERS]} if find_spec("torch") else {})
+    assert [row["members"] for row in rows] == [*peers.get("PyTorch", []), *peers["the same"]]
+    for row in rows:
+        assert any(row["against"].startswith(peer) for peer in peers)
+        assert row["ratio"] == pytest.approx(row["member_steps_per_s"] / row["peer_per_s"])
+    said = capsys.readouterr().out
+    assert ("torch is not installed" in said) == (find_spec("torch") is None)
+    assert "no GPU: no row of 256 members against one" in said
+
+
+def test_a_peer_that_trains_another_net_is_refused():
+    case = train.Case(8, fit.Recipe(4, 0.01), 1)
+    params = train.first_member(fit.initial(case.network, case.keys()))
+    wrong: Any = SimpleNamespace(first=lambda: (2.5, train.as_torch(params)))
+    with pytest.raises(AssertionError, match="other: loss 2.5, ours"):
+        train.agree("other", case, train.ours_of(case), wrong)
+
+
+def test_the_peer_learns_at_our_rate():
+    recipe = fit.Recipe(40, 0.01)
+    rate = train.Case(8, recipe, 1).rate
+    assert [rate(step) for step in (0, 1, 2, 21, 40)] == pytest.approx(
+        [0, 0.005, 0.01, 0.01 * (0.02 + 0.98 / 2), 0.0002]
+    )
 
 
 def test_a_row_whose_sides_disagree_is_refused(monkeypatch):

@@ -11,6 +11,8 @@ from mirage_jax import estimate, sweep
 from mirage_jax.kernels import threefry
 from sims import engines, processes
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 N = 20_000
 
 

@@ -26,6 +26,8 @@ from mirage_jax.estimators import (
 )
 from mirage_jax.metrics.facts import set_items
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 RATES = [wilson, clopper_pearson, jeffreys]
 
 

@@ -12,6 +12,8 @@ from mirage_jax.curve_models import MODELS, bnsl
 from mirage_jax.curve_search import log_density
 from mirage_jax.fits import compare, evaluate, fit, leave_largest_out, profile
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 X = np.linspace(7, 12, 12)  # one length for most tests, so that each program is compiled once
 SIG = np.array([0.05, 0.8, 9.6, 1.7])
 

@@ -120,6 +120,7 @@ def test_readme_commands_name_what_exists():
         assert (ROOT / link).is_file(), link
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_readme_example_runs_and_says_what_it_gives(capsys: pytest.CaptureFixture[str]):
     space: dict = {}
     for code in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):

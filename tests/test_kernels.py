@@ -14,6 +14,8 @@ from rapidfuzz.distance import LCSseq, Levenshtein
 from mirage_jax.kernels import alignment, bit_planes, host
 from mirage_jax.kernels.alignment import edit_distance, form, lcs_length
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 LARGEST = 2**31 - 1
 KERNELS = {"edit_distance": edit_distance, "lcs_length": lcs_length}
 PEERS = {"edit_distance": Levenshtein.distance, "lcs_length": LCSseq.similarity}

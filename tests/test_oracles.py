@@ -26,6 +26,8 @@ from sklearn.metrics import brier_score_loss
 from mirage_jax import METRICS, Attempts, Characters, Choices, Errors, Tokens, evaluate, table, tokenize
 from mirage_jax.metrics import characters, choices, facts, ngrams, rouge, text
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 EPS = float(np.finfo(np.float32).eps)
 BLOCKS = ((32, 1, 79_200), (32, 4, 19_800), (128, 1, 950), (2048, 1, 50))  # longest, references, cases: 100,000 in all
 VOCABULARIES = np.array([2, 3, 5, 10, 100, 1000, 50_000])

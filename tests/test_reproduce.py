@@ -39,15 +39,17 @@ HOSTILE = [
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch):
     """Small presets of the three fast studies, and no other study."""
-    monkeypatch.setattr(
-        reproduce, "STUDIES", {"sims.toy": 1, "scripts.studies.instructgpt": 1, "scripts.studies.bigg": 1}
-    )
-    monkeypatch.setattr(toy, "PRESETS", {"quick": toy.Config(samples=128, scales=6)})
-    monkeypatch.setattr(instructgpt, "PRESETS", {"quick": instructgpt.Config(resamples=20, small=(2, 20))})
-    monkeypatch.setattr(bigg, "PRESETS", {"quick": bigg.Config(draws=50)})
+    make_small(monkeypatch)
+
+
+def make_small(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reproduce, "STUDIES", {"sims.toy": 1, "scripts.studies.instructgpt": 1, "scripts.studies.bigg": 1})
+    patch.setattr(toy, "PRESETS", {"quick": toy.Config(samples=128, scales=6)})
+    patch.setattr(instructgpt, "PRESETS", {"quick": instructgpt.Config(resamples=20, small=(2, 20))})
+    patch.setattr(bigg, "PRESETS", {"quick": bigg.Config(draws=50)})
     for name in ("MIRAGE_DATA", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("mirage_jax.published.cache", lambda: Path("/nonexistent"))
+        patch.delenv(name, raising=False)
+    patch.setattr("mirage_jax.published.cache", lambda: Path("/nonexistent"))
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +81,16 @@ def hostile_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def ran(hostile_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a whole run on the hostile data. Tests that go on from there take a copy."""
+    out = tmp_path_factory.mktemp("ran") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        assert run(out, "--data-dir", str(hostile_data)) == 0
+    return out
+
+
 def run(out: Path, *arguments: str) -> int:
     return reproduce.main(["--out", str(out), "--quiet", *arguments])
 
@@ -87,42 +99,47 @@ def content(folder: Path, *forms: str) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for form in forms for p in sorted(folder.rglob(form))}
 
 
-def test_hostile_data_run_to_the_end_twice_with_equal_bytes(small, hostile_data: Path, tmp_path: Path, capsys):
-    for name in ("one", "two"):
-        assert run(tmp_path / name, "--data-dir", str(hostile_data)) == 0
-    one, two = (content(tmp_path / name, "*.parquet", "figures/*") for name in ("one", "two"))
+def test_hostile_data_run_to_the_end_twice_with_equal_bytes(
+    small, ran: Path, hostile_data: Path, tmp_path: Path, capsys
+):
+    assert run(tmp_path, "--data-dir", str(hostile_data)) == 0
+    one, two = (content(folder, "*.parquet", "figures/*") for folder in (ran, tmp_path))
     assert len(one) == 3 + 5 + 3 * 8 and one == two  # tables, results, and three forms of each figure
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err
-    html = (tmp_path / "one" / "report.html").read_text("utf-8")
+    html = (tmp_path / "report.html").read_text("utf-8")
     assert not {n.tag for n in html5lib.parse(html, namespaceHTMLElements=False).iter()} & {
         "script",
         "iframe",
         "object",
     }
-    for path in (tmp_path / "one").rglob("*.csv"):
+    for path in tmp_path.rglob("*.csv"):
         rows = csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))
         assert not [cell for row in rows for cell in row if cell.lstrip().startswith(("=", "+", "@"))]
-    assert table.verify(tmp_path / "one") == []
-    records = json.loads((tmp_path / "one" / "ledger.json").read_text())
+    assert table.verify(tmp_path) == []
+    records = json.loads((tmp_path / "ledger.json").read_text())
     assert [tuple(r) for r in records] == [tuple(sorted(FIELDS))] * len(CLAIMS)
     assert {r["id"]: r["status"] for r in records}["digits_power"] == "not testable here"
 
 
 def test_a_second_run_reuses_and_a_change_or_damage_does_not(
-    small, hostile_data: Path, tmp_path: Path, monkeypatch, capsys
+    small, ran: Path, hostile_data: Path, tmp_path: Path, monkeypatch, capsys
 ):
     out, data = tmp_path / "out", ("--data-dir", str(hostile_data))
     monkeypatch.setattr(reproduce, "FIGURES", ("toy_resolution",))  # the others take most of the time
 
-    def status(*arguments: str) -> dict[str, str]:
-        assert run(out, *data, *arguments) == 0
+    def told() -> dict[str, str]:
         return {s["name"]: s["status"] for s in json.loads((out / "run.json").read_text())["studies"]}
 
-    assert set(status().values()) == {"ran"}
-    first = content(out, "*.parquet", "*.csv")
+    def status(*arguments: str) -> dict[str, str]:
+        assert run(out, *data, *arguments) == 0
+        return told()
+
+    shutil.copytree(ran, out)
+    assert set(told().values()) == {"ran"}
+    first, drawn = content(out, "*.parquet"), content(out, "toy_resolution.csv")
     assert set(status().values()) == {"reused"}
-    assert content(out, "*.parquet", "*.csv") == first
+    assert (content(out, "*.parquet"), content(out, "*.csv")) == (first, drawn)
     assert status("--seed", "1") == {"toy": "ran", "instructgpt": "ran", "bigg": "ran"}
     path = out / "tables" / "toy.parquet"
     path.write_bytes(path.read_bytes()[:-7])
@@ -133,23 +150,23 @@ def test_a_second_run_reuses_and_a_change_or_damage_does_not(
     assert set(status("--seed", "1").values()) == {"ran"}
 
 
-def test_figures_of_an_earlier_run_do_not_stay(small, hostile_data: Path, tmp_path: Path):
-    assert run(tmp_path, "--data-dir", str(hostile_data)) == 0
-    assert (tmp_path / "figures" / "arithmetic.png").exists()
-    (tmp_path / "empty").mkdir()
-    assert run(tmp_path, "--data-dir", str(tmp_path / "empty")) == 0
-    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"toy_panels", "toy_resolution"}
+def test_figures_of_an_earlier_run_do_not_stay(small, ran: Path, tmp_path: Path):
+    out, empty = tmp_path / "out", tmp_path / "empty"
+    shutil.copytree(ran, out)
+    assert (out / "figures" / "arithmetic.png").exists()
+    empty.mkdir()
+    assert run(out, "--data-dir", str(empty)) == 0
+    assert {p.stem for p in (out / "figures").iterdir()} == {"toy_panels", "toy_resolution"}
 
 
-def test_the_64_bit_flag_changes_no_number(small, hostile_data: Path, tmp_path: Path, monkeypatch):
+def test_the_64_bit_flag_changes_no_number(small, ran: Path, hostile_data: Path, tmp_path: Path, monkeypatch):
     import jax
 
     monkeypatch.setattr(reproduce, "FIGURES", ("toy_resolution", "bigg_scores"))
-    assert run(tmp_path / "off", "--data-dir", str(hostile_data)) == 0
     with jax.enable_x64(True):
-        assert run(tmp_path / "on", "--data-dir", str(hostile_data)) == 0
-    off, on = (content(tmp_path / name, "*.parquet", "*.csv") for name in ("off", "on"))
-    assert off == on
+        assert run(tmp_path, "--data-dir", str(hostile_data)) == 0
+    forms = ("*.parquet", "toy_resolution.csv", "bigg_scores.csv")
+    assert content(tmp_path, *forms) == content(ran, *forms)
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "99999999999999999999"])

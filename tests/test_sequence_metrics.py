@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import alarms
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_stitching_counts_no_more_tokens_than_a_reference_has():
         jnp.array([[0, 1], [0, 1], [1, 0]]), jnp.full(3, 2), jnp.tile(jnp.array([0, 1, 0, 1]), (3, 1)), jnp.full(3, 4),
         target_sentence=one[0], predicted_sentence=one[1],
     )  # fmt: skip
-    best, best_of_two, stitched, stitched_two = sequences._score_references(outcome, (2,))
+    best, best_of_two, stitched, stitched_two = jax.jit(sequences._score_references, static_argnums=1)(outcome, (2,))
     assert [float(x) for x in (best, best_of_two, stitched, stitched_two)] == pytest.approx([2 / 3] * 4)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from mirage_jax import errors, files, progress
 from mirage_jax.errors import InputError
 
-NAMES = ("metrics", "montecarlo", "verdict")
+NAMES = ("metrics", "montecarlo", "train", "verdict")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,13 +7,16 @@ findings that are not the paper's.
 
 from scripts.claims import (
     arithmetic,
+    autoencoders,
     bigbench,
     calibration,
     correlated,
     errata,
+    omniglot,
     resolution,
     sequence,
     toy,
+    trained_arithmetic,
     verdicts,
     vision,
 )
@@ -25,9 +28,12 @@ CLAIMS = (
     *correlated.CLAIMS,
     *resolution.CLAIMS,
     *arithmetic.CLAIMS,
+    *trained_arithmetic.CLAIMS,
     *bigbench.CLAIMS,
     *verdicts.CLAIMS,
     *calibration.CLAIMS,
+    *autoencoders.CLAIMS,
+    *omniglot.CLAIMS,
     *vision.CLAIMS,
     *errata.CLAIMS,
 )
