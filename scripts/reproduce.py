@@ -43,8 +43,8 @@ STUDIES = {
     "scripts.studies.openlm": 8,
     "train.digits_cnn": 20,
     "train.mnist_cnn": 40,
-    "train.digits_autoencoder": 12,
-    "train.cifar_autoencoder": 30,
+    "train.digits_autoencoder": 11,
+    "train.cifar_autoencoder": 21,
     "train.omniglot_transformer": 80,
     "train.arithmetic_transformer": 180,
 }

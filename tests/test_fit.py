@@ -201,7 +201,8 @@ def test_a_recipe_that_cannot_be_followed_is_refused(steps: int, rate: float):
 def test_a_diverged_member_is_named_and_touches_no_other(bad: float, three: fit.Fitted, capsys: Any):
     _, params = start(Config())
     params = jax.tree.map(lambda x: x.at[1].set(bad * (1 + x[1])), params)
-    fitted = from_params(params)
+    with progress.shown(quiet=True):
+        fitted = from_params(params)
     assert fitted.finite().tolist() == [True, False, True]
     assert digest(of([0, 2], fitted.params)) == digest(of([0, 2], three.params))
     assert digest(fitted.losses[[0, 2]]) == digest(three.losses[[0, 2]])

@@ -25,7 +25,7 @@ from train import fit, omniglot_images, omniglot_scores, omniglot_transformer
 from train.data import Drawings, load
 from train.models import Size
 from train.omniglot_net import Draw, Embedder, Halving, Network, different
-from train.omniglot_transformer import PRESETS, Asked, Config, Questions, run, size_of
+from train.omniglot_transformer import PRESETS, Asked, Config, Questions, run
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 SHORT = Config(seeds=2, sizes=("1x8",), classes=6, variants=1, steps=100, batch=8, sequences=200, data="procedural")
@@ -146,7 +146,7 @@ def test_the_published_files_hold_242_characters(data_dir):
 
 
 def test_parameters_are_those_of_the_trials():
-    sizes = [size_of(text) for text in Config().sizes]
+    sizes = [Size.read(text) for text in Config().sizes]
     assert [fit.size(Network(size, 5, 50)) for size in sizes] == [446, 755, 1092, 2035, 3210, 6404, 10674]
 
 
@@ -440,7 +440,7 @@ def test_presets_differ_in_scale_and_not_in_kind():
     quick, full = PRESETS["quick"], PRESETS["full"]
     assert omniglot_transformer.needs(quick) == ("omniglot",) and omniglot_transformer.needs(SHORT) == ()
     assert quick.unique and full.unique and quick.data == full.data == "published"
-    assert {size_of(text).layers for text in full.sizes} == {1, 2, 4} and full.classes is None
+    assert {Size.read(text).layers for text in full.sizes} == {1, 2, 4} and full.classes is None
 
 
 def test_absent_files_end_with_2_and_one_line(monkeypatch, tmp_path, capsys):

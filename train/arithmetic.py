@@ -12,7 +12,6 @@ from functools import cache, lru_cache
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -73,21 +72,22 @@ class Network(NamedTuple):
 
     def __call__(self, rngs: Any) -> "Transformer":
         """Make it."""
-        return Transformer(self.size, self.task.time(), rngs=rngs)
+        return Transformer(self.size, self.task.time(), self.task.length, rngs=rngs)
 
 
 class Transformer(nnx.Module):
-    """Embedded tokens, then a causal decoder: the logits of the digit that follows each place."""
+    """Embedded tokens, then a causal decoder: the logits of the digits that follow the last few places."""
 
-    def __init__(self, size: Size, time: int, *, rngs: nnx.Rngs):
+    def __init__(self, size: Size, time: int, last: int, *, rngs: nnx.Rngs):
         self.tokens = nnx.Param(_spread(SPREAD)(rngs.params(), (len(VOCABULARY), size.d)))
         self.decoder = Decoder(size, time, DIGITS, rngs=rngs)
+        self.last = last
 
-    def __call__(self, tokens: Int[Array, "*batch time"]) -> Float[Array, "*batch time 10"]:
+    def __call__(self, tokens: Int[Array, "*batch time"]) -> Float[Array, "*batch last 10"]:
         """Logits."""
         # a product, since the gradient of a lookup adds row by row, which is slow on CPUs
         table = self.tokens[...]
-        return self.decoder(jax.nn.one_hot(tokens, len(VOCABULARY), dtype=table.dtype) @ table)
+        return self.decoder(jax.nn.one_hot(tokens, len(VOCABULARY), dtype=table.dtype) @ table, self.last)
 
 
 class Decoded(NamedTuple):
@@ -142,7 +142,7 @@ def objective(network: Network) -> fit.Loss:
     def loss(params: PyTree, data: PyTree, picks: PyTree) -> Float[Array, ""]:
         prompt, answer = (x[picks] for x in data)
         read = jnp.concatenate([prompt, answer[:, :-1]], axis=1)
-        logits = nnx.merge(graph, params)(read)[:, prompt.shape[1] - 1 :].astype(jnp.float32)
+        logits = nnx.merge(graph, params)(read).astype(jnp.float32)
         return optax.softmax_cross_entropy_with_integer_labels(logits, answer).mean()
 
     return loss
@@ -184,7 +184,7 @@ def decode(
     """Log-probabilities of the right answers, and the answers that the model writes itself, greedily and by sampling.
 
     Args:
-        forward: tokens [..., question, time] -> logits [..., question, time, 10] of what follows each.
+        forward: tokens [..., question, time] -> logits [..., question, L, 10] of what follows the last L places.
         key: of the sampled answers, one draw a question.
         prompt: the questions.
         answer: the right answers.
@@ -194,14 +194,14 @@ def decode(
     written = jnp.concatenate([both, jnp.zeros((2, *answer.shape), prompt.dtype)], axis=2)
 
     def write(written: Array, place: Array) -> tuple[Array, None]:
-        logits = jax.lax.dynamic_index_in_dim(forward(written[..., :-1]), first - 1 + place, axis=2, keepdims=False)
+        logits = jax.lax.dynamic_index_in_dim(forward(written[..., :-1]), place, axis=2, keepdims=False)
         drawn = jax.random.categorical(jax.random.fold_in(key, place), logits[1])
         both = jnp.stack([logits[0].argmax(-1), drawn]).astype(written.dtype)
         return jax.lax.dynamic_update_index_in_dim(written, both, first + place, axis=2), None
 
     written, _ = jax.lax.scan(write, written, jnp.arange(length))
     right = jnp.concatenate([prompt, answer[:, :-1]], axis=1)
-    told = jax.nn.log_softmax(forward(right)[:, first - 1 :].astype(jnp.float32))
+    told = jax.nn.log_softmax(forward(right).astype(jnp.float32))
     log_prob = jnp.take_along_axis(told, answer[..., None], axis=-1)[..., 0]
     return Decoded(log_prob, written[0, :, first:], written[1, :, first:])
 
@@ -210,8 +210,6 @@ def decoded(
     network: Network, params: PyTree, keys: Key[Array, " member"], prompt: AnyArray, answer: AnyArray
 ) -> Decoded:
     """What every member [member, ...] says to all questions."""
-    if isinstance(jax.tree.leaves(params)[0], jax.core.Tracer):  # inside another program, which brings its own options
-        return _decoded(network, params, keys, prompt, answer)
     return _program(jax.default_backend())(network, params, keys, prompt, answer)
 
 

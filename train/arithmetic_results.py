@@ -111,12 +111,12 @@ def of_table(df: pd.DataFrame, losses: pd.DataFrame, seed: int) -> dict[str, pd.
     last = table.select(df[df["scale_kind"] == "params"], slice=None)
     steps = df[df["scale_kind"] == "step"]
     points = checkpoints(steps, losses)
-    found = verdict(last).drop(columns=["study", "source", "family", "scale_kind"])
+    found = verdict(last) if last["score"].notna().any() else last.iloc[:0]
     return {
         "checkpoints": points,
         "collapse": pd.DataFrame(collapsed(points, steps, seed)),
         "seeds": pd.DataFrame(over_seeds(table.select(last, split="held_out"), seed)),
-        "verdicts": found,
+        "verdicts": found.drop(columns=["study", "source", "family", "scale_kind"]),
     }
 
 
@@ -189,7 +189,8 @@ def predictions(
     # [item, size, seed, right and edits of L]
     statistic = _laws(tuple(of.params for of in family), tuple(map(tuple, alive.tolist())), task.length)
     values = np.asarray(jax.jit(statistic)(jnp.asarray(columns)))
-    low, high = bootstrap_items(key, columns, statistic, resamples)
+    alike = (columns == columns[0]).all()  # a family without an error has no spread to resample
+    low, high = (values * np.nan,) * 2 if alike else bootstrap_items(key, columns, statistic, resamples)
     names: list[tuple[str, int | None, int | None]] = [
         ("width_exact_match", None, None), ("width_token_edit_distance", None, None), ("width_ratio", None, None)
     ]  # fmt: skip
@@ -248,7 +249,7 @@ def collapsed(points: pd.DataFrame, steps: pd.DataFrame, seed: int) -> Iterator[
 
     Both take checkpoints for independent; those of one run are not, so that p is too small and the interval too narrow.
     """
-    guess, n = steps.groupby(["task", "metric"])["chance"].first(), float(steps["n"].max())
+    guess, n = steps.groupby(["task", "metric"])["chance"].first(), max(float(steps["n"].max()), 1.0)
     for task, every in points.groupby("task", sort=False):
         rows = every[np.isfinite(every[["loss", *SCORED]]).all(axis=1)]
         counts = rows.groupby("model").size()
@@ -274,7 +275,7 @@ def over_seeds(last: pd.DataFrame, seed: int) -> Iterator[dict[str, Any]]:
         score, noise = (rows.pivot(index="scale", columns="seed", values=name) for name in ("score", "se"))
         y = score.to_numpy(dtype=float)
         # where all items went alike the noise was not seen: one item's worth
-        error = np.where(np.isnan(y), np.nan, noise.fillna(1 / rows["n"].max()).to_numpy(dtype=float))
+        error = np.where(np.isnan(y), np.nan, noise.fillna(1 / max(rows["n"].max(), 1)).to_numpy(dtype=float))
         whole = seeds.bimodal(y, error, seed=seed)
         alone = seeds.bimodal_many(y[:, None], error[:, None], seed=seed)
         sizes = rows.drop_duplicates("scale").set_index("scale")["model"]

@@ -92,7 +92,9 @@ class Config:
     def plan(self, task: str) -> "Plan":
         """How a task's family is trained."""
         sizes, seeds, steps, batch = (getattr(self, f"{task}_{name}") for name in Plan._fields)
-        return Plan(tuple(sorted(map(size, sizes), key=lambda one: (one.layers * one.d**2, one))), seeds, steps, batch)
+        return Plan(
+            tuple(sorted(map(Size.read, sizes), key=lambda one: (one.layers * one.d**2, one))), seeds, steps, batch
+        )
 
     def recipe(self, task: str) -> fit.Recipe:
         """How its members are trained."""
@@ -106,14 +108,6 @@ class Plan(NamedTuple):
     seeds: int
     steps: int
     batch: int
-
-
-def size(text: str) -> Size:
-    """`2x32` as layers and units."""
-    layers, _, d = text.partition("x")
-    if not (layers.isascii() and layers.isdigit() and d.isascii() and d.isdigit() and int(layers) and int(d)):
-        raise ValueError(f"expected a size such as 2x32, layers x units, got {text!r}")
-    return Size(int(layers), int(d))
 
 
 PRESETS = {

@@ -5,6 +5,7 @@ All initial weights are uniform and not normal: jax keeps uniform draws the same
 """
 
 import math
+import re
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -184,6 +185,14 @@ class Size(NamedTuple):
     def __str__(self) -> str:
         return f"{self.layers}x{self.d}"
 
+    @classmethod
+    def read(cls, text: str) -> "Size":
+        """The size that `2x32` names."""
+        found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,4})", text, re.ASCII)
+        if not found:
+            raise ValueError(f"expected a size as LAYERSxWIDTH, such as 1x16, got {text!r}")
+        return cls(int(found[1]), int(found[2]))
+
 
 class Attention(nnx.Module):
     """Causal self-attention; heads of 8 units where d is a multiple of 8, else one head."""
@@ -194,14 +203,15 @@ class Attention(nnx.Module):
         self.qkv = nnx.Linear(size.d, 3 * size.d, kernel_init=_scaled(1.0), rngs=rngs)
         self.out = nnx.Linear(size.d, size.d, kernel_init=small, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "*batch time d"]) -> Float[Array, "*batch time d"]:
-        """Attend to this and earlier places."""
+    def __call__(self, x: Float[Array, "*batch time d"], last: int | None = None) -> Float[Array, "*batch last d"]:
+        """Attend to this and earlier places, from the last few places or from all."""
+        last = last or x.shape[-2]
         qkv = self.qkv(x)
         q, k, v = jnp.moveaxis(qkv.reshape(*qkv.shape[:-1], 3, self.heads, -1), -3, 0)
-        scores = jnp.einsum("...qhe,...khe->...hqk", q, k) * q.shape[-1] ** -0.5
-        seen = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+        scores = jnp.einsum("...qhe,...khe->...hqk", q[..., -last:, :, :], k) * q.shape[-1] ** -0.5
+        seen = jnp.tril(jnp.ones((x.shape[-2],) * 2, bool))[-last:]
         weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf), axis=-1)
-        return self.out(jnp.einsum("...hqk,...khe->...qhe", weights, v).reshape(x.shape))
+        return self.out(jnp.einsum("...hqk,...khe->...qhe", weights, v).reshape(*x.shape[:-2], last, -1))
 
 
 class Block(nnx.Module):
@@ -215,9 +225,10 @@ class Block(nnx.Module):
         self.up = nnx.Linear(size.d, 4 * size.d, kernel_init=_scaled(1.0), rngs=rngs)
         self.down = nnx.Linear(4 * size.d, size.d, kernel_init=small, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "*batch time d"]) -> Float[Array, "*batch time d"]:
-        """Update the stream."""
-        x = x + self.attention(self.norm1(x))
+    def __call__(self, x: Float[Array, "*batch time d"], last: int | None = None) -> Float[Array, "*batch last d"]:
+        """Update the stream, at the last few places or at all; only these are kept."""
+        last = last or x.shape[-2]
+        x = x[..., -last:, :] + self.attention(self.norm1(x), last)
         return x + self.down(jax.nn.gelu(self.up(self.norm2(x))))
 
 
@@ -230,9 +241,11 @@ class Decoder(nnx.Module):
         self.norm = nnx.RMSNorm(size.d, epsilon=EPSILON, rngs=rngs)
         self.logits = nnx.Linear(size.d, outputs, kernel_init=_scaled(1.0), rngs=rngs)
 
-    def __call__(self, x: Float[Array, "*batch time d"]) -> Float[Array, "*batch time outputs"]:
-        """Logits of what follows each place."""
+    def __call__(
+        self, x: Float[Array, "*batch time d"], last: int | None = None
+    ) -> Float[Array, "*batch last outputs"]:
+        """Logits of what follows each of the last few places, or all; the last block does no other place."""
         x = x + self.places(jnp.arange(x.shape[-2]))
-        for block in self.blocks:
-            x = block(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, last if i == len(self.blocks) - 1 else None)
         return self.logits(self.norm(x))

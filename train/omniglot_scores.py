@@ -7,8 +7,9 @@ the variance of a mean whose terms are dependent where they share a drawing,
 
     V = I / (I - 1) / S^2 sum_{s, t share a drawing} e_s e_t,    e_s = score of sequence s minus the mean,
 
-over S sequences and I drawings: for L = 1 the usual cluster-robust variance. Drawings are taken as independent given the
-network, though one person drew all characters of an alphabet.
+over S sequences and I drawings: for L = 1 the usual cluster-robust variance. Simulated with drawings that are right or wrong
+for good, its 95% intervals covered 95 to 96%; those of as many independent sequences, 39 to 74%. Drawings are taken as
+independent given the network, though one person drew all characters of an alphabet.
 
 References:
     Aronow, Samii, Assenova (2015), "Cluster-Robust Variance Estimation for Dyadic Data"; Korn, Graubard (1998), "Confidence

@@ -11,7 +11,6 @@ References:
 """
 
 import math
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -42,14 +41,6 @@ LENGTH = 5  # images of a sequence
 SCORED = ("token_accuracy", "exact_match", "nll")
 TEST = 2**32 - 1  # stream of the test sequences; members are the streams 0, 1, 2, ...
 IMAGES = 1  # stream of what is drawn on the host: characters, split, variants
-
-
-def size_of(text: str) -> Size:
-    """A size from LAYERSxWIDTH."""
-    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,4})", text, re.ASCII)
-    if not found:
-        raise ValueError(f"expected a size as LAYERSxWIDTH, such as 1x16, got {text!r}")
-    return Size(int(found[1]), int(found[2]))
 
 
 @dataclass(frozen=True)
@@ -85,7 +76,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse a family that cannot be trained or tested."""
-        found = [size_of(text) for text in self.sizes]
+        found = [Size.read(text) for text in self.sizes]
         if self.seeds < 1 or not found or len(set(found)) < len(found):
             raise ValueError(f"expected seeds >= 1 and different sizes, got {self.seeds}, {list(self.sizes)}")
         if self.classes is not None and self.classes < LENGTH:
@@ -143,7 +134,7 @@ def run(config: Config, kept: Parts | None = None, omniglot: Path | None = None)
     setting = table.setting(classes=classes, split="held_out", unique=config.unique)
     about = {"source": "trained", "family": f"transformer_{task}", "scale_kind": "params", "task": task}
     rows, curve, ratios = [], [], []
-    sizes = sorted(map(size_of, config.sizes), key=lambda size: fit.size(Network(size, LENGTH, classes)))
+    sizes = sorted(map(Size.read, config.sizes), key=lambda size: fit.size(Network(size, LENGTH, classes)))
     images = jnp.asarray(sheet.train)
     for size in track(sizes, NAME):
         network = Network(size, LENGTH, classes)

@@ -272,7 +272,8 @@ CLAIMS = (
         "trained_bimodal",
         "On sums, runs of one size fall in two modes under exact match, edit distance and likelihood.",
         "Zhao et al. (2025), on transformers trained here",
-        "How many of the three metrics have two modes over runs by mirage_jax.seeds; holds if all have.",
+        "How many of the three metrics have two modes over runs by mirage_jax.seeds; holds if all have. Likelihood stands on "
+        "three steps, which a test for two modes need not see.",
         (f"{TABLE}_seeds",), _modes, DATA, "arithmetic_seeds", True,
     ),
     Claim(

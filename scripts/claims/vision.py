@@ -24,8 +24,12 @@ def _power(groups: pd.DataFrame) -> Found:
     status: Status = "fails" if rejected.mean() > 0.5 else "mixed" if rejected.any() else "holds"
     note = (
         f"The smallest p-value is {groups['p_value'].min():.2g}. Shares less the power lie from {lift.min():.3f} to "
-        f"{lift.max():.3f}{', where rejected from ' + format(lift[rejected].min(), '.3f') if rejected.any() else ''}."
+        f"{lift.max():.3f}."
     )
+    if rejected.any():
+        note += (
+            f" Where rejected {int((lift[rejected] > 0).sum())} are above 0, {int((lift[rejected] < 0).sum())} below."
+        )
     return Found(status, float(rejected.sum()), n=len(groups), note=note)
 
 

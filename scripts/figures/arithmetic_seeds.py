@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from mirage_jax.plotting import curve, level, panels
 from mirage_jax.table import select
-from scripts.figures.arithmetic_transformer import size_axis, sizes
+from scripts.figures.arithmetic_transformer import over_runs, size_axis, sizes
 
 TABLES = ("arithmetic_transformer", "arithmetic_transformer_seeds")
 DATA = "trained here: all sums of two numbers below 100, units first"
@@ -16,10 +16,10 @@ TITLE = "Trained transformers add: runs of one size fall into groups, whatever t
 CAPTION = (
     "Small transformers trained on sums of two numbers below 100, written units first, 8 runs a size (64 in the full preset), "
     "scored on 1,002 pairs held out. A to C: every run a mark, moved a little to the side so that all can be seen; line: the "
-    "mean over runs, which no run need resemble. In C dashed lines stand where one or both of the digits for units and tens "
-    "are guessed, at ln 10 nats each: the likelihood, too, stands on steps. D: share "
-    "of runs with more than half of the answers right, our threshold, with 95% Clopper-Pearson intervals. More steps "
-    "would move all of it to the left."
+    "mean over runs, which no run need resemble, with 95% Student t intervals. In C dashed lines stand where one or both of "
+    "the digits for units and tens are guessed, at ln 10 nats each: the likelihood, too, stands on steps. D: share of runs "
+    "with more than half of the answers right, our threshold, with 95% Clopper-Pearson intervals. The 1,200 steps are ours: "
+    "what a size learns depends on them."
 )
 SPREAD = 0.06  # width over which the runs of a size are spread, in log units
 
@@ -41,8 +41,8 @@ def draw(arithmetic_transformer: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         place = one.groupby("scale").cumcount() / one.groupby("scale")["score"].transform("size").clip(lower=2)
         moved = one["scale"] * np.exp(SPREAD * (2 * place - 1))
         curve(ax, moved, one["score"], label="one run", kind=0, line=False, markersize=3, markerfacecolor="none")
-        means = one.groupby("scale")["score"].mean()
-        curve(ax, means.index, means, label="mean of the runs", kind=1, marker=False)
+        means, low, high = over_runs(one["score"].groupby(one["scale"]), metric)
+        curve(ax, means.index, means, low, high, label="mean of the runs", kind=1, marker=False)
         ax.set(title=title, ylabel=label)
         size_axis(ax, names)
     for k in (1, 2):

@@ -1,6 +1,7 @@
 """Transformers that multiply: the same answers under four metrics, by prefix, held out and seen (figures 3, 4 of the paper)."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,9 @@ from mirage_jax.estimators import student_t
 from mirage_jax.metrics.facts import METRICS
 from mirage_jax.plotting import curve, level, log_axis, panels
 from mirage_jax.table import select
+
+if TYPE_CHECKING:
+    from pandas.core.groupby import SeriesGroupBy
 
 TABLES = ("arithmetic_transformer",)
 DATA = "trained here: all products of two numbers below 100"
@@ -25,6 +29,7 @@ CAPTION = (
     "are ours: with other steps the same sizes score otherwise. What tops out on held-out pairs goes on rising on seen ones: "
     "there is too little to learn from."
 )
+CROWDED = 6  # sizes from which their labels are turned
 
 
 def draw(arithmetic_transformer: pd.DataFrame) -> Figure:
@@ -66,13 +71,17 @@ def draw(arithmetic_transformer: pd.DataFrame) -> Figure:
 def runs(ax: Axes, rows: pd.DataFrame, label: str, kind: int) -> None:
     """Every run of each size as a small mark, and their mean with a 95% interval over runs."""
     scored = rows[rows["score"].notna()].sort_values(["scale", "seed"])
-    means = scored.groupby("scale")["score"].mean()
-    ends = [student_t(one.to_numpy(dtype=float)) for _, one in scored.groupby("scale")["score"]]
-    bounds = METRICS[rows["metric"].iloc[0]].bounds
-    low, high = (np.clip([float(end[side]) for end in ends], *bounds) for side in (0, 1))
+    means, low, high = over_runs(scored["score"].groupby(scored["scale"]), rows["metric"].iloc[0])
     curve(ax, scored["scale"], scored["score"], label=f"{label}, runs", kind=kind, line=False, named=False,
           markersize=2.2, alpha=0.5)  # fmt: skip
     curve(ax, means.index, means, low, high, label=label, kind=kind, markersize=3.5)
+
+
+def over_runs(scores: "SeriesGroupBy", metric: str) -> tuple[pd.Series, np.ndarray, np.ndarray]:
+    """Mean over the runs of each group, with the ends of its 95% Student t interval, cut at the metric's bounds."""
+    ends = [student_t(one.to_numpy(dtype=float)) for _, one in scores]
+    low, high = (np.clip([float(end[side]) for end in ends], *METRICS[metric].bounds) for side in (0, 1))
+    return scores.mean(), low, high
 
 
 def sizes(rows: pd.DataFrame) -> dict[float, str]:
@@ -85,5 +94,5 @@ def size_axis(ax: Axes, names: Mapping[float, str]) -> None:
     """A log axis of parameters, labelled with the sizes."""
     log_axis(ax, ticks=list(names))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: names.get(float(value), "")))
-    ax.tick_params(axis="x", labelsize=7.5)
+    ax.tick_params(axis="x", labelsize=7.5, rotation=45 if len(names) > CROWDED else 0)
     ax.set_xlabel("layers x units, by number of parameters")
