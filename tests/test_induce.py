@@ -1,5 +1,6 @@
 """Search for the sharpest metric: widths by hand and by closed form, what counts as tried, and what chance makes."""
 
+import alarms
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -177,10 +178,10 @@ def test_by_chance_is_an_expected_count():
     found = induce(curves, DECADES[:3], n=2, draws=draws)
     expected = 20 / 729 + 1 / 32
     assert (found.sharpest, found.tried, found.with_width) == ("a", 2, 1)  # b: z = 2, no more
-    assert found.by_chance == pytest.approx(expected, abs=5 * np.sqrt(expected / draws))
+    assert found.by_chance == pytest.approx(expected, abs=alarms.sigmas() * np.sqrt(expected / draws))
     ten = {f"{name}{i}": curve for i in range(5) for name, curve in curves.items()}
     many = induce(ten, DECADES[:3], n=2, draws=draws)
-    assert many.by_chance == pytest.approx(5 * expected, abs=5 * np.sqrt(5 * expected / draws))
+    assert many.by_chance == pytest.approx(5 * expected, abs=alarms.sigmas() * np.sqrt(5 * expected / draws))
 
 
 def test_standard_errors():

@@ -57,7 +57,7 @@ class Config:
     """Questions per step."""
     add2rev_sizes: tuple[str, ...] = ("1x4", "1x6", "1x8", "1x12", "1x16", "1x24")
     """Layers x units of the networks that add."""
-    add2rev_seeds: int = 8
+    add2rev_seeds: int = 12
     """Training runs per size."""
     add2rev_steps: int = 1200
     """Optimiser steps of every run."""
