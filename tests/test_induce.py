@@ -181,7 +181,8 @@ def test_by_chance_is_an_expected_count():
     assert found.by_chance == pytest.approx(expected, abs=alarms.sigmas() * np.sqrt(expected / draws))
     ten = {f"{name}{i}": curve for i in range(5) for name, curve in curves.items()}
     many = induce(ten, DECADES[:3], n=2, draws=draws)
-    assert many.by_chance == pytest.approx(5 * expected, abs=alarms.sigmas() * np.sqrt(5 * expected / draws))
+    fives = 5 * expected
+    assert many.by_chance == pytest.approx(fives, abs=alarms.sigmas() * np.sqrt(fives / draws))
 
 
 def test_standard_errors():
