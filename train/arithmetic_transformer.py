@@ -67,6 +67,8 @@ class Config:
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.01
     """Of AdamW."""
+    dtype: fit.Dtype = "float32"
+    """Of the networks' arithmetic (a CPU may keep more digits); weights and what the optimiser keeps are float32."""
     checkpoints: int = 8
     """Looks at the held-out pairs during training, at most, at about equal ratios of steps; the last is the last step."""
     seen: int = 2000
@@ -85,7 +87,7 @@ class Config:
             plan = self.plan(name)
             if plan.seeds < 1 or plan.batch < 1 or not plan.sizes or len(set(plan.sizes)) < len(plan.sizes):
                 raise ValueError(f"--{name}-*: expected seeds >= 1, batch >= 1 and different sizes, got {plan}")
-            fit.Recipe(plan.steps, self.learning_rate)
+            self.recipe(name)
         if min(self.checkpoints, self.seen, self.resamples) < 1 or self.exported < 0:
             raise ValueError(f"expected checkpoints, seen and resamples >= 1 and exported >= 0: {self}")
 
@@ -98,7 +100,8 @@ class Config:
 
     def recipe(self, task: str) -> fit.Recipe:
         """How its members are trained."""
-        return fit.Recipe(getattr(self, f"{task}_steps"), self.learning_rate, self.weight_decay, b2=0.99)
+        steps = getattr(self, f"{task}_steps")
+        return fit.Recipe(steps, self.learning_rate, self.weight_decay, b2=0.99, dtype=self.dtype)
 
 
 class Plan(NamedTuple):

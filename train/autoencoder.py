@@ -62,6 +62,8 @@ class Config:
     """Images per step."""
     learning_rate: float = 0.003
     """Peak learning rate of Adam."""
+    dtype: fit.Dtype = "float32"
+    """Of the networks' arithmetic (a CPU may keep more digits); weights and what the optimiser keeps are float32."""
     together: int = 48
     """Widths up to this one share a program, padded with zeros to the widest of them; wider ones are trained alone."""
 
@@ -75,7 +77,11 @@ class Config:
             )
         if self.seeds < 1 or self.batch < 1 or self.together < 0:
             raise ValueError(f"expected seeds, batch >= 1 and together >= 0: {self}")
-        fit.Recipe(self.steps, self.learning_rate)
+        self.recipe()
+
+    def recipe(self) -> fit.Recipe:
+        """How every member is trained."""
+        return fit.Recipe(self.steps, self.learning_rate, b2=0.99, clip=math.inf, dtype=self.dtype)
 
     def pixels(self) -> int:
         """Numbers in an image."""
@@ -139,7 +145,7 @@ def train(
     key: Key[Array, ""], h: Sequence[int], config: Config, images: Flat, name: str, kept: Parts | None = None
 ) -> Family:
     """Train one member per width and seed, widths up to `together` in one program."""
-    recipe = fit.Recipe(config.steps, config.learning_rate, b2=0.99, clip=math.inf)
+    recipe = config.recipe()
     init, batches = jax.vmap(jax.random.split, out_axes=1)(fit.members(key, config.seeds))
     # Centred images are the same as an output bias that starts at the mean image, and as inputs x - mean.
     mean = images.train.mean(0, dtype=np.float64)

@@ -31,6 +31,7 @@ FLOOR = 0.02  # of the peak, where the cosine ends
 BLOCK = 100  # steps at most in one program
 SAVE = 30.0  # seconds of work that a kill may cost
 
+Dtype = Literal["float32", "bfloat16"]
 Loss = Callable[[PyTree, PyTree, PyTree], Array]  # params, data, picks of one minibatch -> mean loss
 Network = Callable[[Any], nnx.Module]  # of `nnx.Rngs` or `Draws`
 Draw = Callable[[Array], PyTree]  # key of one step -> picks of one minibatch, arrays [batch, ...]
@@ -45,9 +46,7 @@ class Recipe:
     weight_decay: float = 0.0
     b2: float = 0.999
     clip: float = 1.0  # global norm of the gradient; inf for none
-    dtype: Literal["float32", "bfloat16"] = (
-        "float32"  # of the network's arithmetic; weights and their moments are float32
-    )
+    dtype: Dtype = "float32"  # of the network's arithmetic; weights and their moments are float32
 
     def __post_init__(self):
         if self.steps < 1 or not 0 < self.learning_rate < math.inf:

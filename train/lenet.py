@@ -54,6 +54,8 @@ class Config:
     """Images per step."""
     learning_rate: float = 0.01
     """Peak learning rate of AdamW."""
+    dtype: fit.Dtype = "float32"
+    """Of the networks' arithmetic (a CPU may keep more digits); weights and what the optimiser keeps are float32."""
     together: int = 4
     """Neighbouring widths in one program, padded with zeros to the widest of them; 1 trains each alone."""
 
@@ -64,7 +66,11 @@ class Config:
             raise ValueError(f"expected seeds >= 1 and widths > 0 that give different nets: {self.seeds}, {nets}")
         if self.batch < 1 or self.together < 1:
             raise ValueError(f"expected batch >= 1 and together >= 1: {self}")
-        fit.Recipe(self.steps, self.learning_rate)
+        self.recipe()
+
+    def recipe(self) -> fit.Recipe:
+        """How every member is trained."""
+        return fit.Recipe(self.steps, self.learning_rate, dtype=self.dtype)
 
 
 class Squares(NamedTuple):
@@ -97,7 +103,7 @@ class Trained(NamedTuple):
 def run(study: str, task: str, named: str, config: Config, data: Digits | Squares, kept: Parts | None) -> Output:
     """Train every width from every seed and score each member; one row a member and metric. `named` says which images."""
     nets = [lenet_widths(multiplier) for multiplier in sorted(config.widths)]
-    recipe = fit.Recipe(config.steps, config.learning_rate)
+    recipe = config.recipe()
     key = jax.random.key(config.seed)
     how = {"config": table.config_hash(study, asdict(config))[:8], "data": digest(data)[:8]}
     keys = fit.members(key, config.seeds)

@@ -69,6 +69,8 @@ class Config:
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.01
     """Of AdamW."""
+    dtype: fit.Dtype = "float32"
+    """Of the networks' arithmetic (a CPU may keep more digits); weights and what the optimiser keeps are float32."""
     sequences: int = 1000
     """Test sequences, drawn once from the 5 held-out drawings of each character and put to every network."""
     data: Source = "published"
@@ -91,7 +93,7 @@ class Config:
 
     def recipe(self) -> fit.Recipe:
         """How every member is trained."""
-        return fit.Recipe(self.steps, self.learning_rate, self.weight_decay, b2=0.99)
+        return fit.Recipe(self.steps, self.learning_rate, self.weight_decay, b2=0.99, dtype=self.dtype)
 
 
 _sizes = ("1x4", "1x8", "1x16", "1x32", "1x64", "1x128", "2x16", "2x32", "2x64", "2x128", "4x32", "4x64", "4x128")
