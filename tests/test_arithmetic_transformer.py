@@ -178,11 +178,8 @@ def test_chance_by_hand():
 
 
 def test_presets_and_marks():
-    assert PRESETS["quick"].plan("mul2")[1:] == (5, 2000, 64) and PRESETS["quick"].plan("add2rev")[1:] == (
-        12,
-        1200,
-        128,
-    )
+    assert PRESETS["quick"].plan("mul2")[1:] == (5, 2000, 64)
+    assert PRESETS["quick"].plan("add2rev")[1:] == (12, 1200, 128)
     assert PRESETS["full"].plan("mul2").sizes[-1] == Size(2, 96) and PRESETS["full"].add2rev_seeds == 64
 
 
