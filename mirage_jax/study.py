@@ -156,7 +156,8 @@ def parse(form: type, default: Any, argv: Sequence[str], program: str, descripti
     except SystemExit as stop:
         if stop.code in (0, None):
             raise  # --help
-        raise InputError(re.sub(r"[\u2500-\u257f\s]+", " ", said.getvalue())) from None
+        text = re.sub(r"[\u2500-\u257f\s]+", " ", said.getvalue())
+        raise InputError(re.sub(r"^ ?Value error Error parsing \w+: ", "", text)) from None
 
 
 def _preset(argv: Sequence[str]) -> str:
