@@ -49,9 +49,9 @@ def shared(drawings: Int[np.ndarray, "sequence L"]) -> Shared:
     holds: Any = sparse.csr_array((np.ones(row.size), (row, places.ravel())), shape=(sequences, len(seen)))
     taken: set[int] = set()
     apart = 0
-    for sequence in places.tolist():  # pyright: ignore[reportGeneralTypeIssues]
-        if taken.isdisjoint(sequence):
-            taken.update(sequence)
+    for sequence in list(places):
+        if taken.isdisjoint(sequence.tolist()):
+            taken.update(sequence.tolist())
             apart += 1
     return Shared(((holds @ holds.T) > 0).astype(float), len(seen), apart)
 
