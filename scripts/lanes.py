@@ -1,6 +1,6 @@
 """Work side by side in processes of one core each: training small networks gains little from a second core.
 
-On two cores, two such processes train nearly twice as fast as one that has both.
+So on two cores two such processes get more done than one that has both.
 """
 
 import multiprocessing

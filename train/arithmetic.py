@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from mirage_jax.outcomes import AnyArray
 from mirage_jax.parts import Parts
 from train import fit
-from train.models import SPREAD, Decoder, Size, _spread
+from train.models import SPREAD, Decoder, Size, spread
 
 VOCABULARY = "0123456789+*="  # a token's id is its place here; a digit's is its value
 DIGITS = 10  # classes of an answer's token
@@ -79,7 +79,7 @@ class Transformer(nnx.Module):
     """Embedded tokens, then a causal decoder: the logits of the digits that follow the last few places."""
 
     def __init__(self, size: Size, time: int, last: int, *, rngs: nnx.Rngs):
-        self.tokens = nnx.Param(_spread(SPREAD)(rngs.params(), (len(VOCABULARY), size.d)))
+        self.tokens = nnx.Param(spread(SPREAD)(rngs.params(), (len(VOCABULARY), size.d)))
         self.decoder = Decoder(size, time, DIGITS, rngs=rngs)
         self.last = last
 

@@ -2,7 +2,7 @@
 
 Two tasks that teach opposite lessons. `mul2`, the product of two numbers below 100: token accuracy and edit distance improve
 smoothly with size where exact match bends. `add2rev`, their sum with the units first: single runs learn a digit or they do
-not, and no metric smooths that. A tenth of the pairs of operands is held out; greedy and sampled answers are exported.
+not, under every metric. A tenth of the pairs of operands is held out; greedy and sampled answers are exported.
 
 References:
     Schaeffer, Miranda, Koyejo (2023), section 3, whose models were a service's; Zhao et al. (2025) on runs that differ.

@@ -12,7 +12,7 @@ from mirage_jax.parts import Parts
 from mirage_jax.study import Output, main
 from train import autoencoder, digits_autoencoder
 from train.autoencoder import Flat
-from train.data import Source, load, named
+from train.data import Source, load, named, task
 
 NAME = "cifar_autoencoder"
 INSTEAD = f"`python -m train.{digits_autoencoder.NAME}` needs no download"  # said where CIFAR is absent
@@ -65,10 +65,9 @@ def run(config: Config, kept: Parts | None = None, **folder: Path) -> Output:
     """Train every width from every seed on the training images; score each member, and PCA, on the test images."""
     place = folder.get(config.dataset)
     images: Any = load(config.dataset, place, config.data, config.seed)
-    task = config.dataset if config.data == "published" else f"{config.dataset}_{config.data}"
     flat = Flat(*(pixels(x, config.form) for x in (images.train_images, images.test_images)))
     told = named(config.dataset, place, images)
-    return autoencoder.run(NAME, task, told, config, flat, kept, form=config.form)
+    return autoencoder.run(NAME, task(config.dataset, config.data), told, config, flat, kept, form=config.form)
 
 
 def pixels(images: UInt8[np.ndarray, "image 32 32 3"], form: str) -> Float[np.ndarray, "image D"]:

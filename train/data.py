@@ -95,6 +95,11 @@ def named(name: str, folder: Path | None, data: Images | Drawings) -> str:
     return f"{TITLES[name]}, {count} ({'published files' if pinned else 'not pinned'})"
 
 
+def task(name: str, data: Source) -> str:
+    """The table's task: the set's name where the files are the published ones, else what they are too."""
+    return name if data == "published" else f"{name}_{data}"
+
+
 def digest(data: NamedTuple) -> str:
     """SHA-256 of the arrays' names, types, shapes and bytes, in hexadecimal."""
     whole = hashlib.sha256()

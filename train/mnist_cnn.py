@@ -11,7 +11,7 @@ from mirage_jax.errors import InputError
 from mirage_jax.parts import Parts
 from mirage_jax.study import Output, main
 from train import digits_cnn, lenet
-from train.data import Images, Source, load, named
+from train.data import Images, Source, load, named, task
 from train.lenet import Squares
 
 NAME = "mnist_cnn"
@@ -60,8 +60,7 @@ def run(config: Config, kept: Parts | None = None, mnist: Path | None = None) ->
     images: Any = load("mnist", mnist, config.data, config.seed)
     data = squares(images, config.side, config.items)
     used = f"trained on {len(data.train_images):,} at {config.side}x{config.side}"
-    task = "mnist" if config.data == "published" else f"mnist_{config.data}"
-    return lenet.run(NAME, task, f"{named('mnist', mnist, images)}; {used}", config, data, kept)
+    return lenet.run(NAME, task("mnist", config.data), f"{named('mnist', mnist, images)}; {used}", config, data, kept)
 
 
 def squares(images: Images, side: int, items: int | None) -> Squares:

@@ -41,12 +41,12 @@ class Draws:
         return self.numbers[begin : self.at].reshape(shape)
 
 
-def _scaled(gain: float) -> nnx.Initializer:
+def scaled(gain: float) -> nnx.Initializer:
     """Uniform weights with sd gain / sqrt(fan_in); the fan-in is all axes but the last."""
     return lambda key, shape, dtype=jnp.float32: _uniform(key, shape, gain * math.prod(shape[:-1]) ** -0.5)
 
 
-def _spread(sd: float) -> nnx.Initializer:
+def spread(sd: float) -> nnx.Initializer:
     """Uniform weights with this sd."""
     return lambda key, shape, dtype=jnp.float32: _uniform(key, shape, sd)
 
@@ -98,7 +98,7 @@ class Conv(nnx.Module):
 
     def __init__(self, c_in: int, c_out: int, k: int, edge: Edge, *, gain: float = 1.0, rngs: nnx.Rngs):
         self.edge = edge
-        self.kernel = nnx.Param(_scaled(gain)(rngs.params(), (k, k, c_in, c_out)))
+        self.kernel = nnx.Param(scaled(gain)(rngs.params(), (k, k, c_in, c_out)))
         self.bias = nnx.Param(jnp.zeros(c_out))
 
     def __call__(self, x: Float[Array, "w c_in h items"]) -> Float[Array, "w' c_out h' items"]:
@@ -144,7 +144,7 @@ class LeNet(nnx.Module):
         left = side
         for edge in edges:
             left = (left - (k - 1) * (edge == "VALID")) // 2
-        weights = _scaled(GAIN)
+        weights = scaled(GAIN)
         self.conv1 = Conv(1, widths.c1, k, edges[0], gain=GAIN, rngs=rngs)
         self.conv2 = Conv(widths.c1, widths.c2, k, edges[1], gain=GAIN, rngs=rngs)
         flat = (left, left, widths.c2)
@@ -168,8 +168,8 @@ class Autoencoder(nnx.Module):
     """
 
     def __init__(self, pixels: int, h: int, *, gain: float = 1.0, rngs: nnx.Rngs):
-        self.encode = nnx.Linear(pixels, h, kernel_init=_scaled(1.0), rngs=rngs)
-        self.decode = nnx.Linear(h, pixels, kernel_init=_scaled(gain), rngs=rngs)
+        self.encode = nnx.Linear(pixels, h, kernel_init=scaled(1.0), rngs=rngs)
+        self.decode = nnx.Linear(h, pixels, kernel_init=scaled(gain), rngs=rngs)
 
     def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
         """Reconstruct."""
@@ -199,8 +199,8 @@ class Attention(nnx.Module):
 
     def __init__(self, size: Size, *, rngs: nnx.Rngs):
         self.heads = size.d // HEAD if size.d % HEAD == 0 else 1
-        small = _scaled((2 * size.layers) ** -0.5)  # what enters the residual stream
-        self.qkv = nnx.Linear(size.d, 3 * size.d, kernel_init=_scaled(1.0), rngs=rngs)
+        small = scaled((2 * size.layers) ** -0.5)  # what enters the residual stream
+        self.qkv = nnx.Linear(size.d, 3 * size.d, kernel_init=scaled(1.0), rngs=rngs)
         self.out = nnx.Linear(size.d, size.d, kernel_init=small, rngs=rngs)
 
     def __call__(self, x: Float[Array, "*batch time d"], last: int | None = None) -> Float[Array, "*batch last d"]:
@@ -218,11 +218,11 @@ class Block(nnx.Module):
     """Attention, then two dense layers with GELU between, each on the normed stream and added to it."""
 
     def __init__(self, size: Size, *, rngs: nnx.Rngs):
-        small = _scaled((2 * size.layers) ** -0.5)
+        small = scaled((2 * size.layers) ** -0.5)
         self.norm1 = nnx.RMSNorm(size.d, epsilon=EPSILON, rngs=rngs)
         self.attention = Attention(size, rngs=rngs)
         self.norm2 = nnx.RMSNorm(size.d, epsilon=EPSILON, rngs=rngs)
-        self.up = nnx.Linear(size.d, 4 * size.d, kernel_init=_scaled(1.0), rngs=rngs)
+        self.up = nnx.Linear(size.d, 4 * size.d, kernel_init=scaled(1.0), rngs=rngs)
         self.down = nnx.Linear(4 * size.d, size.d, kernel_init=small, rngs=rngs)
 
     def __call__(self, x: Float[Array, "*batch time d"], last: int | None = None) -> Float[Array, "*batch last d"]:
@@ -236,10 +236,10 @@ class Decoder(nnx.Module):
     """A causal transformer from embedded tokens to logits: learned places, blocks, a last norm, an untied output."""
 
     def __init__(self, size: Size, time: int, outputs: int, *, rngs: nnx.Rngs):
-        self.places = nnx.Embed(time, size.d, embedding_init=_spread(SPREAD), rngs=rngs)
+        self.places = nnx.Embed(time, size.d, embedding_init=spread(SPREAD), rngs=rngs)
         self.blocks = nnx.List([Block(size, rngs=rngs) for _ in range(size.layers)])
         self.norm = nnx.RMSNorm(size.d, epsilon=EPSILON, rngs=rngs)
-        self.logits = nnx.Linear(size.d, outputs, kernel_init=_scaled(1.0), rngs=rngs)
+        self.logits = nnx.Linear(size.d, outputs, kernel_init=scaled(1.0), rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "*batch time d"], last: int | None = None

@@ -1,5 +1,6 @@
 """The network that reads sequences of images and labels, how sequences are drawn, and what is asked of a trained network."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from train import fit
-from train.models import SPREAD, Decoder, Size, _scaled, _spread
+from train.models import SPREAD, Decoder, Size, scaled, spread
 
 SEQUENCES = 500  # at once, when a network is asked
 LEFT = 4  # pixels a side that three halvings leave of 28
@@ -63,7 +64,7 @@ class Halving(nnx.Module):
     """A 3 x 3 convolution at every second pixel, from the first on; it sees zeros beyond the edge."""
 
     def __init__(self, c_in: int, c_out: int, *, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(_scaled(1.0)(rngs.params(), (3, 3, c_in, c_out)))
+        self.kernel = nnx.Param(scaled(1.0)(rngs.params(), (3, 3, c_in, c_out)))
         self.bias = nnx.Param(jnp.zeros(c_out))
 
     def __call__(self, x: Float[Array, "*batch h w c_in"]) -> Float[Array, "*batch ceil(h/2) ceil(w/2) c_out"]:
@@ -86,7 +87,7 @@ class Embedder(nnx.Module):
     def __init__(self, d: int, *, rngs: nnx.Rngs):
         channels = (1, *(max(1, round(d * share)) for share in (1 / 4, 1 / 2, 1)))
         self.convolutions = nnx.List([Halving(*pair, rngs=rngs) for pair in pairwise(channels)])
-        self.dense = nnx.Linear(LEFT * LEFT * d, d, kernel_init=_scaled(1.0), rngs=rngs)
+        self.dense = nnx.Linear(LEFT * LEFT * d, d, kernel_init=scaled(1.0), rngs=rngs)
 
     def __call__(self, images: Float[Array, "*batch 28 28"]) -> Float[Array, "*batch d"]:
         """Embed each image by itself."""
@@ -101,7 +102,7 @@ class Reader(nnx.Module):
 
     def __init__(self, size: Size, length: int, classes: int, *, rngs: nnx.Rngs):
         self.embedder = Embedder(size.d, rngs=rngs)
-        self.labels = nnx.Embed(classes, size.d, embedding_init=_spread(SPREAD), rngs=rngs)
+        self.labels = nnx.Embed(classes, size.d, embedding_init=spread(SPREAD), rngs=rngs)
         self.decoder = Decoder(size, 2 * length - 1, classes, rngs=rngs)
 
     def __call__(
@@ -152,13 +153,12 @@ class Answers(NamedTuple):
 
 def answers(network: Network, params: PyTree, images: Float[Array, "class drawing 28 28"], picks: Picks) -> Answers:
     """Ask all members for the labels of the same sequences."""
-    options = fit.quick_compile(jax.default_backend(), 0)
-    return _compiled(tuple((options or {}).items()))(network, params, images, picks)
+    return _program(jax.default_backend())(network, params, images, picks)
 
 
 @lru_cache
-def _compiled(options: tuple[tuple[str, Any], ...]) -> Any:
-    return jax.jit(_answers, static_argnums=0, compiler_options=dict(options))
+def _program(backend: str) -> Callable[..., Answers]:
+    return jax.jit(_answers, static_argnums=0, compiler_options=fit.quick_compile(backend, 0))
 
 
 def _answers(network: Network, params: PyTree, images: Array, picks: Picks) -> Answers:

@@ -30,7 +30,7 @@ from mirage_jax.parts import Parts
 from mirage_jax.progress import track
 from mirage_jax.study import Output, main
 from train import fit, omniglot_scores
-from train.data import Source, digest, load, named
+from train.data import Source, digest, load, named, task
 from train.models import Size
 from train.omniglot_images import DRAWN, TRAIN, Sheets, sheets
 from train.omniglot_net import Draw, Network, Picks, answers, objective
@@ -131,10 +131,10 @@ def run(config: Config, kept: Parts | None = None, omniglot: Path | None = None)
     draw = Draw(classes, held_out, LENGTH, config.sequences, config.unique)
     picks = jax.jit(lambda key: draw(key))(jax.random.fold_in(key, TEST))
     tests = tested(picks, held_out)
-    task = "omniglot" if config.data == "published" else f"omniglot_{config.data}"
+    own = task("omniglot", config.data)
     how = {"config": table.config_hash(NAME, asdict(config))[:8], "data": digest(drawings)[:8]}
     setting = table.setting(classes=classes, split="held_out", unique=config.unique)
-    about = {"source": "trained", "family": f"transformer_{task}", "scale_kind": "params", "task": task}
+    about = {"source": "trained", "family": f"transformer_{own}", "scale_kind": "params", "task": own}
     rows, curve, ratios = [], [], []
     sizes = sorted(map(Size.read, config.sizes), key=lambda size: fit.size(Network(size, LENGTH, classes)))
     images = jnp.asarray(sheet.train)

@@ -24,6 +24,7 @@ from mirage_jax.adapters import completions
 from mirage_jax.adapters.completions import Answers
 from mirage_jax.errors import InputError
 from mirage_jax.estimators import Interval, bootstrap_items, cell
+from mirage_jax.inducing import transition_width
 from mirage_jax.metrics.facts import evaluate
 from mirage_jax.progress import track
 from mirage_jax.study import Output, main
@@ -232,20 +233,6 @@ def _ratios(
             known = FEW <= inside.sum() <= len(inside) - FEW
             interval = Interval(ends.low[m, i], ends.high[m, i]) if known else None
             yield _result("independence_ratio", of.model, int(at), values[m, i], interval, len(inside))
-
-
-def transition_width(x: Float[Array, " models"], y: Float[Array, " models"]) -> Float[Array, ""]:
-    """Decades of scale between 10 % and 90 % of the way from the first score to the last, interpolated linearly.
-
-    Where a curve crosses a level more than once the first crossing counts.
-    """
-    progress = (y - y[0]) / (y[-1] - y[0])
-    crossed = []
-    for share in (0.1, 0.9):
-        at = jnp.clip(jnp.argmax(progress >= share), 1, None)
-        below, above = progress[at - 1], progress[at]
-        crossed.append(x[at - 1] + (x[at] - x[at - 1]) * (share - below) / (above - below))
-    return crossed[1] - crossed[0]
 
 
 def _right_by_position(answers: Answers) -> np.ndarray:
