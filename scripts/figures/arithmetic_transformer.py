@@ -26,8 +26,7 @@ CAPTION = (
     "pairs together; seen: 2,000 of those trained on. Small marks: single runs; lines: their means with 95% intervals "
     "(Student t over runs). A, B: the first L tokens of greedy answers, held out. C: as A on a log axis, with short lines at "
     "the left for what the commonest digit at each place earns. D to F: whole answers. The widths and the number of steps "
-    "are ours: with other steps the same sizes score otherwise. What tops out on held-out pairs goes on rising on seen ones: "
-    "there is too little to learn from."
+    "are ours: with other steps the same sizes score otherwise."
 )
 CROWDED = 6  # sizes from which their labels are turned
 

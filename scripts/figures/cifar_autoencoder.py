@@ -10,6 +10,5 @@ TITLE = "Induced emergence: autoencoders of growing width on natural images"
 CAPTION = (
     "Autoencoders with one hidden layer of h GELU units and a linear output on the images named below the panels: grey, "
     "16x16 in the quick preset, colour, 32x32 in the full one, each image shifted and scaled to mean .5 and sd .2; 3 seeds a "
-    f"width. {PANELS}Thresholds and widths are ours: the paper prints none. PCA jumps as the networks do: neither training "
-    "nor nonlinearity makes this emergence."
+    f"width. {PANELS}Thresholds and widths are ours: the paper prints none."
 )

@@ -11,8 +11,7 @@ TITLE = "Induced emergence: LeNets of growing width on digits"
 READ = (
     "A: the chance that K test images are all right, unbiased, which is accuracy to the K-th power up to rounding; small "
     "points: the seeds, line: their mean, bars: 95% bootstrap over images and seeds, somewhat narrow with so few seeds. "
-    "B: the Brier score of the same networks: it improves smoothly. No network starts at chance; K alone makes the small "
-    "ones look like zero. The paper prints no widths and no thresholds: these are ours."
+    "B: the Brier score of the same networks. The paper prints no widths and no thresholds: these are ours."
 )
 CAPTION = (
     "Small LeNets trained on scikit-learn's 8x8 digits, 500 held-out images, 5 seeds a width (10 in the full preset). "
